@@ -1,0 +1,83 @@
+#include "base/hash.h"
+
+#include <openssl/evp.h>
+#include <sys/random.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "base/check.h"
+
+namespace warmpath {
+namespace {
+
+template <typename T>
+T KernelRandom() {
+  T value;
+  WP_CHECK(getrandom(&value, sizeof value, 0) == static_cast<ssize_t>(sizeof value));
+  return value;
+}
+
+// Fetched once and a context per thread: a one-shot EVP_Digest costs three times as much.
+const EVP_MD* Sha256Algorithm() {
+  static const EVP_MD* const algorithm = EVP_MD_fetch(nullptr, "SHA256", nullptr);
+  return algorithm;
+}
+
+struct DigestContext {
+  EVP_MD_CTX* context = EVP_MD_CTX_new();
+  ~DigestContext() { EVP_MD_CTX_free(context); }
+};
+
+}  // namespace
+
+uint64_t Xxh3(std::span<const std::byte> bytes, uint64_t seed) {
+  return XXH3_64bits_withSeed(bytes.data(), bytes.size(), seed);
+}
+
+uint64_t Xxh3(std::string_view bytes, uint64_t seed) {
+  return XXH3_64bits_withSeed(bytes.data(), bytes.size(), seed);
+}
+
+std::array<uint8_t, 16> Xxh3Wide(std::string_view bytes) {
+  XXH128_canonical_t canonical;
+  XXH128_canonicalFromHash(&canonical, XXH3_128bits(bytes.data(), bytes.size()));
+  std::array<uint8_t, 16> out;
+  std::copy(std::begin(canonical.digest), std::end(canonical.digest), out.begin());
+  return out;
+}
+
+Sha256Digest Sha256(std::string_view bytes) {
+  thread_local DigestContext context;
+  Sha256Digest digest;
+  unsigned int size = 0;
+  WP_CHECK(EVP_DigestInit_ex2(context.context, Sha256Algorithm(), nullptr) == 1 &&
+           EVP_DigestUpdate(context.context, bytes.data(), bytes.size()) == 1 &&
+           EVP_DigestFinal_ex(context.context, digest.data(), &size) == 1);
+  return digest;
+}
+
+std::string Hex(std::span<const uint8_t> bytes) {
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string out;
+  out.reserve(bytes.size() * 2);
+  for (const uint8_t byte : bytes) {
+    out += kDigits[byte >> 4];
+    out += kDigits[byte & 15];
+  }
+  return out;
+}
+
+uint64_t ProcessSeed() {
+  static const uint64_t seed = KernelRandom<uint64_t>();
+  return seed;
+}
+
+std::string RandomUuid() {
+  const auto bytes = KernelRandom<std::array<uint8_t, 16>>();
+  std::string hex = Hex(bytes);
+  for (const size_t dash : {8, 13, 18, 23}) hex.insert(dash, "-");
+  return hex;
+}
+
+}  // namespace warmpath

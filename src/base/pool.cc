@@ -1,0 +1,49 @@
+#include "base/pool.h"
+
+#include <pthread.h>
+
+namespace warmpath {
+
+CpuPool::CpuPool(std::string name, size_t threads, size_t max_queued) : max_queued_(max_queued) {
+  for (size_t i = 0; i < threads; ++i) threads_.emplace_back([this, name] { Work(name); });
+}
+
+CpuPool::~CpuPool() { Stop(); }
+
+bool CpuPool::TryRun(std::function<void()> work) {
+  {
+    MutexLock lock(mutex_);
+    if (stopping_ || queue_.size() >= max_queued_) return false;
+    queue_.push_back(std::move(work));
+  }
+  changed_.NotifyOne();
+  return true;
+}
+
+void CpuPool::Stop() {
+  {
+    MutexLock lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.NotifyAll();
+  for (std::thread& thread : threads_) {
+    if (thread.joinable()) thread.join();
+  }
+}
+
+void CpuPool::Work(const std::string& name) {
+  pthread_setname_np(pthread_self(), name.substr(0, 15).c_str());
+  for (;;) {
+    std::function<void()> work;
+    {
+      MutexLock lock(mutex_);
+      while (queue_.empty() && !stopping_) changed_.Wait(mutex_);
+      if (queue_.empty()) return;
+      work = std::move(queue_.front());
+      queue_.pop_front();
+    }
+    work();
+  }
+}
+
+}  // namespace warmpath
