@@ -1,0 +1,56 @@
+// The fleet: keeps an up-to-date view of every endpoint by asking /health, /v1/models, /version and /metrics on a loop of its own.
+//
+// Thread-safe. snapshot() is one atomic load. An engine that is late, goes away or returns needs no restart; subscribers are told of
+// each change. Asks every `active_interval` while an endpoint has traffic (Touch), every `idle_interval` otherwise.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/metrics.h"
+#include "fleet/endpoint.h"
+#include "fleet/inflight.h"
+#include "net/loop.h"
+
+namespace warmpath::fleet {
+
+struct FleetOptions {
+  Duration active_interval = std::chrono::milliseconds(200);
+  Duration idle_interval = std::chrono::seconds(2);
+  Duration request_timeout = std::chrono::seconds(2);
+  Duration models_interval = std::chrono::seconds(10);
+  int failures_to_unhealthy = 2;
+  std::string api_key;  // bearer token for the engines; never logged
+};
+
+class Fleet {
+ public:
+  // `loop` runs the scraping and outlives the fleet.
+  Fleet(net::Loop& loop, FleetOptions options, Registry& metrics, const Clock& clock);
+  ~Fleet();
+
+  // Any thread; replaces the set of endpoints. Those that stay keep id and state.
+  void SetEndpoints(std::vector<EndpointSpec> specs);
+  std::shared_ptr<const Snapshot> snapshot() const;
+  InflightLedger& inflight();
+
+  // Called after every change of membership, health or models, on the loop. Add before Start.
+  using Listener = std::function<void(const Snapshot&)>;
+  void OnChange(Listener listener);
+
+  // A request was routed there: scrape at the active interval for a while. Any thread, cheap.
+  void Touch(EndpointId id);
+  // The data path saw it fail (connect error) or answer: health follows without waiting for the next scrape.
+  void ReportFailure(EndpointId id, const std::string& reason);
+
+  void Start();
+  void Stop();
+
+ private:
+  struct Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace warmpath::fleet

@@ -1,0 +1,57 @@
+// In-flight load: what this process sent to each (endpoint, rank) and has not seen finished. Booked when a decision is made, so a
+// burst inside one scrape interval does not herd onto one engine. Thread-safe, lock-free reads.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+#include "base/mutex.h"
+#include "fleet/endpoint.h"
+
+namespace warmpath::fleet {
+
+struct InflightLoad {
+  int64_t requests = 0;         // routed and not finished
+  int64_t prefill_requests = 0;  // of these, no first token seen yet
+  int64_t prefill_tokens = 0;   // uncached prompt tokens of those
+  int64_t decode_tokens = 0;    // prompt + expected output of those that decode
+};
+
+class InflightLedger;
+
+// One request's booking; released when destroyed. Not thread-safe itself (owned by the request).
+class InflightTicket {
+ public:
+  InflightTicket() = default;
+  InflightTicket(InflightTicket&& other) noexcept;
+  InflightTicket& operator=(InflightTicket&& other) noexcept;
+  ~InflightTicket();
+  // The first token came: its prefill is done.
+  void PrefillDone();
+  void Release();
+
+ private:
+  friend class InflightLedger;
+  std::shared_ptr<struct InflightCell> cell_;
+  int64_t prefill_tokens_ = 0;
+  int64_t total_tokens_ = 0;
+  bool prefilling_ = false;
+};
+
+class InflightLedger {
+ public:
+  InflightLedger();
+  ~InflightLedger();
+  [[nodiscard]] InflightTicket Book(EndpointId endpoint, uint16_t rank, int64_t uncached_tokens,
+                                    int64_t prompt_tokens);
+  InflightLoad Load(EndpointId endpoint) const;                 // over all ranks
+  InflightLoad Load(EndpointId endpoint, uint16_t rank) const;
+  void Forget(EndpointId endpoint);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace warmpath::fleet

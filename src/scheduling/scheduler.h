@@ -1,0 +1,67 @@
+// Filters, weighted scorers and a picker, as configured. Immutable after Create but for what plugins learn; thread-safe.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "scheduling/types.h"
+
+namespace warmpath::scheduling {
+
+// A plugin instance as the configuration names it. `parameters_json` is one JSON object ("{}" when absent).
+struct PluginSpec {
+  std::string type;
+  std::string name;  // defaults to type
+  std::string parameters_json = "{}";
+};
+
+struct ProfilePlugin {
+  std::string plugin;  // a PluginSpec name
+  double weight = 1.0;  // scorers only
+};
+
+struct ProfileSpec {
+  std::string name;
+  std::vector<ProfilePlugin> plugins;
+};
+
+struct SchedulerSpec {
+  std::vector<PluginSpec> plugins;
+  std::vector<ProfileSpec> profiles;
+};
+
+// What an observed response teaches (expected-cost-scorer: rates per endpoint).
+struct Observation {
+  fleet::EndpointId endpoint = 0;
+  uint64_t uncached_tokens = 0;
+  fleet::InflightLoad load_at_decision;  // of that endpoint, before this request
+  Duration time_to_first_token{};
+};
+
+class Scheduler {
+ public:
+  // Errors name the plugin and the parameter.
+  static Result<std::unique_ptr<Scheduler>> Create(const SchedulerSpec& spec);
+  ~Scheduler();
+
+  Decision Schedule(const Request& request) const;
+  // As Schedule, without remembering anything (explain).
+  Decision DryRun(const Request& request) const;
+  void Observe(const Observation& observation) const;
+  // {scorer name: weight} of the profile in use.
+  const std::vector<ProfilePlugin>& scorers() const;
+  // The name ("type/name") under which "Got pod scores" is logged: the prefix scorer's, or "" when none is configured.
+  const std::string& prefix_scorer() const;
+
+ private:
+  struct Impl;
+  explicit Scheduler(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+// `serve` without a configuration: routing by expected cost (spec: default policy).
+SchedulerSpec DefaultSchedulerSpec();
+
+}  // namespace warmpath::scheduling
