@@ -1,0 +1,153 @@
+// The Director: from a request body to an endpoint, and from the response back to what was learned.
+//
+//   Prepare  parse, tokens (CPU; any thread; big bodies belong on a CpuPool)
+//   Decide   keys, match, schedule, book (microseconds, never blocks; any thread)
+//   Outcome  observes the response, releases what was booked
+//
+// Thread-safe; has no loop and no thread of its own. Tick() must be called every 100 ms or so (releases what is due, prints the beat).
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/metrics.h"
+#include "base/result.h"
+#include "events/manager.h"
+#include "fleet/fleet.h"
+#include "index/kv_index.h"
+#include "prompt/encoder.h"
+#include "routing/record.h"
+#include "scheduling/scheduler.h"
+
+namespace warmpath::routing {
+
+struct DirectorOptions {
+  size_t max_records = 10'000;
+  size_t max_record_bytes = size_t{64} << 20;
+  Duration hold_grace = std::chrono::milliseconds(500);  // speculative blocks outlive their request by this
+  Duration beat_interval = std::chrono::seconds(60);     // "metrics beat"; 0 = off
+  size_t offload_body_bytes = 64 << 10;                  // bodies above belong on a CPU pool
+};
+
+struct DirectorDeps {
+  fleet::Fleet& fleet;
+  index::KvIndex& index;
+  events::EventsManager* events;  // may be null: no events, routing by load and speculation
+  const scheduling::Scheduler& scheduler;
+  Registry& metrics;
+  const Clock& clock;
+};
+
+// A request made ready for decisions. Movable plain data, owned by the caller.
+struct Prepared {
+  std::string request_id;
+  prompt::RequestView view;
+  std::vector<prompt::EncodedPrompt> prompts;  // empty when exact tokens could not be had
+  bool tokens_known = false;
+  std::string tokens_note;  // why not; never contains prompt text
+  uint64_t prompt_tokens = 0;
+  TimePoint started{};
+  Duration prepare_time{};
+  // Set by the first Decide: later ones are retries and do not count as lookups.
+  bool looked_up = false;
+};
+
+// What this process knows of how well its predictions for one endpoint hold.
+struct PredictionStats {
+  uint64_t requests = 0;        // responses with cached_tokens
+  uint64_t exact = 0;           // predicted == delivered
+  uint64_t predicted_tokens = 0;
+  uint64_t delivered_tokens = 0;
+  uint64_t parity_checked = 0;  // responses whose prompt_tokens could be compared with ours
+  uint64_t parity_equal = 0;
+};
+
+// One routed request. Owned by the proxy; not thread-safe. Destroying it without Finish counts as an abort.
+class Outcome {
+ public:
+  Outcome(Outcome&&) noexcept;
+  Outcome& operator=(Outcome&&) noexcept;
+  ~Outcome();
+
+  const fleet::Endpoint& endpoint() const;
+  uint16_t rank() const;
+  bool pin_rank() const;  // the endpoint has several ranks: send X-data-parallel-rank
+  uint64_t predicted_cached_tokens() const;
+
+  // First byte of the response body: prefill is done.
+  void FirstToken();
+  // usage of the response, as the engine reports it. `cached_tokens` absent: not reported in this response.
+  void Usage(uint64_t prompt_tokens, std::optional<uint64_t> cached_tokens);
+  // The connection failed or the endpoint answered 502/503/504 and the request goes elsewhere: releases everything at once.
+  void Failed(const std::string& reason);
+  // The answer is complete with this HTTP status.
+  void Finish(int status);
+  // The client went away.
+  void Abort();
+
+ private:
+  friend class Director;
+  struct State;
+  explicit Outcome(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+struct TokenizedView {
+  std::string text;
+  std::vector<kv::TokenId> token_ids;
+  std::vector<kv::BlockKey> keys;
+};
+
+class Director {
+ public:
+  Director(DirectorDeps deps, DirectorOptions options);
+  ~Director();
+
+  // The tokenizer of the base model `model` (as engines name it; "" = any). Replaces the one before. Without one requests go by load.
+  void SetEncoder(std::string model, std::shared_ptr<const prompt::Encoder> encoder);
+  // Why there is none, for people ("tokenizer not found: ..."); shown on cards and in records.
+  void SetEncoderAbsent(std::string reason);
+  std::shared_ptr<const prompt::Encoder> encoder() const;
+  std::string encoder_note() const;
+
+  bool ShouldOffload(size_t body_bytes) const { return body_bytes > options_.offload_body_bytes; }
+  // kInvalidArgument: not a JSON object (answer 400). Bodies that only the engine can judge are prepared without tokens.
+  Result<Prepared> Prepare(std::string request_id, prompt::Api api, std::string_view body) const;
+  // The same without tokens (deadline passed, pool full, api routed by load); `note` says why.
+  Result<Prepared> PrepareByLoad(std::string request_id, prompt::Api api, std::string_view body,
+                                 std::string note) const;
+
+  // kNotFound: no endpoint serves the model (404). kUnavailable: none is healthy (503). kOutOfBounds: filters left none (429).
+  // `exclude`: endpoints already tried for this request.
+  Result<Outcome> Decide(Prepared& request, const std::vector<fleet::EndpointId>& exclude = {});
+
+  // The decision this body would get; nothing is booked, counted or kept.
+  Result<DecisionRecord> Explain(prompt::Api api, std::string_view body) const;
+  Result<std::vector<TokenizedView>> Tokenize(prompt::Api api, std::string_view body) const;
+  std::optional<DecisionRecord> FindRecord(const std::string& request_id) const;
+  std::vector<DecisionRecord> NewestRecords(size_t count) const;
+  PredictionStats Predictions(fleet::EndpointId endpoint) const;
+
+  void Tick();
+
+  // The beat's figures, counters since start.
+  struct LookupStats {
+    uint64_t lookups = 0;
+    uint64_t hits = 0;
+    uint64_t latency_count = 0;
+    double latency_sum_s = 0;
+  };
+  LookupStats lookup_stats() const;
+
+ private:
+  friend class Outcome;
+  struct Impl;
+  const DirectorOptions options_;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace warmpath::routing
