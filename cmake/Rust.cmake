@@ -14,7 +14,7 @@ set(rust_target ${CMAKE_SOURCE_DIR}/rust/target)
 set(rust_library ${rust_target}/release/libwarmpath_rust.a)
 file(GLOB_RECURSE rust_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/rust/src/*.rs)
 add_custom_command(OUTPUT ${rust_library}
-  COMMAND ${CMAKE_COMMAND} -E env CARGO_TARGET_DIR=${rust_target} ${WARMPATH_CARGO} build --release --locked --quiet
+  COMMAND ${CMAKE_COMMAND} -E env CARGO_TARGET_DIR=${rust_target} ${WARMPATH_CARGO} build --release --locked
   WORKING_DIRECTORY ${CMAKE_SOURCE_DIR}/rust
   DEPENDS ${rust_sources} ${CMAKE_SOURCE_DIR}/rust/Cargo.toml ${CMAKE_SOURCE_DIR}/rust/Cargo.lock
   COMMENT "Building the Rust library (about two minutes the first time)"

@@ -10,6 +10,13 @@ target_compile_options(warmpath_flags INTERFACE -Wall -Wextra -Wshadow -Wthread-
 target_include_directories(warmpath_flags INTERFACE ${CMAKE_SOURCE_DIR}/src)
 target_link_libraries(warmpath_flags INTERFACE Threads::Threads)
 
+# Every program looks beside itself first, so the packed binary carries its libraries along (DT_RPATH: also for theirs).
+set(CMAKE_BUILD_RPATH "\$ORIGIN/../lib")
+add_link_options(-Wl,--disable-new-dtags)
+
+# All test programs and corpus replayers, without the product's binary: what a sanitizer run builds.
+add_custom_target(unit_tests)
+
 # Recordings and vectors the tests read, unpacked once per build tree.
 set(WARMPATH_TESTDATA ${CMAKE_BINARY_DIR}/testdata)
 file(GLOB WARMPATH_TESTDATA_ARCHIVES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/data/*.tar.xz)
@@ -37,6 +44,7 @@ function(warmpath_module name)
       WARMPATH_TESTDATA="${WARMPATH_TESTDATA}" WARMPATH_SOURCE="${CMAKE_SOURCE_DIR}"
       WARMPATH_TOKENIZERS="${CMAKE_SOURCE_DIR}/.deps/tokenizers")
     add_dependencies(${name}_test testdata)
+    add_dependencies(unit_tests ${name}_test)
     add_test(NAME ${name} COMMAND ${name}_test)
     set_tests_properties(${name} PROPERTIES TIMEOUT 600)
   endif()
@@ -52,7 +60,9 @@ function(warmpath_fuzz name)
     target_link_options(${target} PRIVATE -fsanitize=fuzzer,address,undefined)
   else()
     add_executable(${target} ${name}_fuzz.cc replay_main.cc)
+    add_dependencies(unit_tests ${target})
     add_test(NAME fuzz_${name} COMMAND ${target} ${CMAKE_CURRENT_SOURCE_DIR}/corpus/${name})
+    set_tests_properties(fuzz_${name} PROPERTIES TIMEOUT 300)
   endif()
   target_link_libraries(${target} PRIVATE ${F_DEPS} ${F_LIBS})
 endfunction()

