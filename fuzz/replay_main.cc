@@ -1,5 +1,5 @@
-// Runs a fuzz target over every file of the corpus folders given, and over every prefix of the small ones: normal test runs
-// execute each target this way.
+// Runs a fuzz target over every file of the corpus folders given, and over every prefix of the
+// small ones: normal test runs execute each target this way.
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>

@@ -43,8 +43,9 @@ TEST(Log, PrintsTabSeparatedConsoleLinesWithJsonLast) {
   WP_LOG(kTrace, "a/b", "hidden");
   SetLogVerbosity(2);
   const std::string text = capture.text();
-  EXPECT_NE(text.find("\tLEVEL(-4)\ta/b\tGot pod scores\t{\"model\": \"m\\\"x\", \"scores\": null}\n"),
-            std::string::npos)
+  EXPECT_NE(
+      text.find("\tLEVEL(-4)\ta/b\tGot pod scores\t{\"model\": \"m\\\"x\", \"scores\": null}\n"),
+      std::string::npos)
       << text;
   EXPECT_EQ(text.find("hidden"), std::string::npos);
 }

@@ -1,4 +1,5 @@
-// CHECK: continuing would corrupt state. DCHECK: an invariant that debug and sanitizer builds verify. Never on external input.
+// CHECK: continuing would corrupt state. DCHECK: an invariant that debug and sanitizer builds
+// verify. Never on external input.
 #pragma once
 
 #include <cstdio>

@@ -1,5 +1,5 @@
-// Time as a dependency: everything that waits, expires or measures takes a Clock, so that tests own the time.
-// Thread-safe.
+// Time as a dependency: everything that waits, expires or measures takes a Clock, so that tests own
+// the time. Thread-safe.
 #pragma once
 
 #include <atomic>
@@ -35,7 +35,9 @@ class ManualClock final : public Clock {
   std::atomic<Duration::rep> elapsed_{1'000'000'000};
 };
 
-inline double ToSeconds(Duration d) { return std::chrono::duration<double>(d).count(); }
+inline double ToSeconds(Duration d) {
+  return std::chrono::duration<double>(d).count();
+}
 inline Duration FromSeconds(double s) {
   return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(s));
 }

@@ -21,7 +21,8 @@ Sha256Digest Sha256(std::string_view bytes);
 // Lower-case hex.
 std::string Hex(std::span<const uint8_t> bytes);
 
-// Drawn once per process from the kernel: keys of in-memory tables that clients can influence are seeded with it.
+// Drawn once per process from the kernel: keys of in-memory tables that clients can influence are
+// seeded with it.
 uint64_t ProcessSeed();
 // An unpredictable 128-bit id as 32 hex digits grouped like a UUID (request ids).
 std::string RandomUuid();

@@ -38,12 +38,18 @@ std::ostringstream& Captured() {
 
 std::string_view LevelName(LogLevel level) {
   switch (level) {
-    case LogLevel::kError: return "ERROR";
-    case LogLevel::kWarn: return "WARN";
-    case LogLevel::kInfo: return "INFO";
-    case LogLevel::kVerbose: return "LEVEL(-3)";
-    case LogLevel::kDebug: return "LEVEL(-4)";
-    case LogLevel::kTrace: return "LEVEL(-5)";
+    case LogLevel::kError:
+      return "ERROR";
+    case LogLevel::kWarn:
+      return "WARN";
+    case LogLevel::kInfo:
+      return "INFO";
+    case LogLevel::kVerbose:
+      return "LEVEL(-3)";
+    case LogLevel::kDebug:
+      return "LEVEL(-4)";
+    case LogLevel::kTrace:
+      return "LEVEL(-5)";
   }
   return "INFO";
 }
@@ -60,12 +66,16 @@ std::string RenderValue(const LogField::Value& value) {
   return std::visit(Renderer{}, value);
 }
 
-// Length of the UTF-8 sequence at text[i], or 0 if it is not one (overlong forms and surrogates included).
+// Length of the UTF-8 sequence at text[i], or 0 if it is not one (overlong forms and surrogates
+// included).
 size_t Utf8Length(std::string_view text, size_t i) {
   const auto byte = [&](size_t k) { return static_cast<uint8_t>(text[k]); };
   const uint8_t lead = byte(i);
-  const size_t n = lead < 0x80 ? 1 : lead >= 0xC2 && lead < 0xE0 ? 2 : lead >= 0xE0 && lead < 0xF0 ? 3
-                   : lead >= 0xF0 && lead < 0xF5 ? 4 : 0;
+  const size_t n = lead < 0x80                   ? 1
+                   : lead >= 0xC2 && lead < 0xE0 ? 2
+                   : lead >= 0xE0 && lead < 0xF0 ? 3
+                   : lead >= 0xF0 && lead < 0xF5 ? 4
+                                                 : 0;
   if (n == 0 || i + n > text.size()) return 0;
   for (size_t k = 1; k < n; ++k) {
     if ((byte(i + k) & 0xC0) != 0x80) return 0;
@@ -79,9 +89,15 @@ size_t Utf8Length(std::string_view text, size_t i) {
 
 }  // namespace
 
-void SetLogVerbosity(int value) { verbosity.store(value, std::memory_order_relaxed); }
-void SetLogFormat(LogFormat value) { format.store(value, std::memory_order_relaxed); }
-LogFormat GetLogFormat() { return format.load(std::memory_order_relaxed); }
+void SetLogVerbosity(int value) {
+  verbosity.store(value, std::memory_order_relaxed);
+}
+void SetLogFormat(LogFormat value) {
+  format.store(value, std::memory_order_relaxed);
+}
+LogFormat GetLogFormat() {
+  return format.load(std::memory_order_relaxed);
+}
 bool LogEnabled(LogLevel level) {
   return static_cast<int>(level) <= verbosity.load(std::memory_order_relaxed);
 }
@@ -100,8 +116,8 @@ void Log(LogLevel level, std::string_view logger, std::string_view message,
     rendered += RenderValue(field.value);
   }
   if (json) {
-    LogRaw(level, fmt::format(R"({{"ts":"{}","level":"{}","logger":{},"msg":{}{}{}}})", Rfc3339Now(),
-                              LevelName(level), JsonQuote(logger), JsonQuote(message),
+    LogRaw(level, fmt::format(R"({{"ts":"{}","level":"{}","logger":{},"msg":{}{}{}}})",
+                              Rfc3339Now(), LevelName(level), JsonQuote(logger), JsonQuote(message),
                               rendered.empty() ? "" : ",", rendered));
   } else {
     LogRaw(level, fmt::format("{}\t{}\t{}\t{}{}", Rfc3339Now(), LevelName(level), logger, message,
@@ -117,8 +133,12 @@ LogCapture::LogCapture() {
   Captured().str("");
   Sink() = MakeLogger(std::make_shared<spdlog::sinks::ostream_sink_mt>(Captured()));
 }
-LogCapture::~LogCapture() { Sink() = MakeLogger(std::make_shared<spdlog::sinks::stderr_sink_mt>()); }
-std::string LogCapture::text() const { return Captured().str(); }
+LogCapture::~LogCapture() {
+  Sink() = MakeLogger(std::make_shared<spdlog::sinks::stderr_sink_mt>());
+}
+std::string LogCapture::text() const {
+  return Captured().str();
+}
 
 std::string JsonQuote(std::string_view text) {
   std::string out = "\"";

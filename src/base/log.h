@@ -1,8 +1,9 @@
 // Structured logging to stderr: one line per record, a message and fields, console or JSON.
 //
-// Verbosity follows llm-d's -v: 0 errors, 1 warnings, 2 info (default), 3 verbose, 4 debug, 5 trace. A record below the verbosity
-// costs one atomic load; fields are only rendered when it is printed. Thread-safe; a line is written whole.
-// Prompts, tokens' text, Authorization headers and keys are never put into a field.
+// Verbosity follows llm-d's -v: 0 errors, 1 warnings, 2 info (default), 3 verbose, 4 debug, 5
+// trace. A record below the verbosity costs one atomic load; fields are only rendered when it is
+// printed. Thread-safe; a line is written whole. Prompts, tokens' text, Authorization headers and
+// keys are never put into a field.
 #pragma once
 
 #include <cstdint>
@@ -51,11 +52,13 @@ void SetLogFormat(LogFormat format);
 LogFormat GetLogFormat();
 bool LogEnabled(LogLevel level);
 
-// `logger` names the part that speaks ("events", "gateway"); `message` is constant text, what varies goes into fields.
+// `logger` names the part that speaks ("events", "gateway"); `message` is constant text, what
+// varies goes into fields.
 void Log(LogLevel level, std::string_view logger, std::string_view message,
          std::initializer_list<LogField> fields = {});
 
-// A line whose console form is given by others (klog's "metrics beat"): printed as it is at `level`.
+// A line whose console form is given by others (klog's "metrics beat"): printed as it is at
+// `level`.
 void LogRaw(LogLevel level, std::string_view line);
 
 // Tests read what was logged: replaces stderr until destroyed. Not nested.

@@ -24,12 +24,14 @@ struct Registry::Impl {
 
 namespace {
 
-prometheus::Labels ToLabels(Labels labels) { return {labels.begin(), labels.end()}; }
+prometheus::Labels ToLabels(Labels labels) {
+  return {labels.begin(), labels.end()};
+}
 
 // The family of that name, made on first use.
 template <typename Family, typename Builder>
-Family& FamilyOf(std::map<std::string, Family*>& families, Builder builder, prometheus::Registry& registry,
-                 const std::string& name, const std::string& help) {
+Family& FamilyOf(std::map<std::string, Family*>& families, Builder builder,
+                 prometheus::Registry& registry, const std::string& name, const std::string& help) {
   auto [it, inserted] = families.try_emplace(name, nullptr);
   if (inserted) it->second = &builder.Name(name).Help(help).Register(registry);
   return *it->second;
@@ -37,12 +39,24 @@ Family& FamilyOf(std::map<std::string, Family*>& families, Builder builder, prom
 
 }  // namespace
 
-void Counter::Add(double by) const { static_cast<prometheus::Counter*>(impl_)->Increment(by); }
-double Counter::value() const { return static_cast<prometheus::Counter*>(impl_)->Value(); }
-void Gauge::Set(double value) const { static_cast<prometheus::Gauge*>(impl_)->Set(value); }
-void Gauge::Add(double by) const { static_cast<prometheus::Gauge*>(impl_)->Increment(by); }
-double Gauge::value() const { return static_cast<prometheus::Gauge*>(impl_)->Value(); }
-void Histogram::Observe(double value) const { static_cast<prometheus::Histogram*>(impl_)->Observe(value); }
+void Counter::Add(double by) const {
+  static_cast<prometheus::Counter*>(impl_)->Increment(by);
+}
+double Counter::value() const {
+  return static_cast<prometheus::Counter*>(impl_)->Value();
+}
+void Gauge::Set(double value) const {
+  static_cast<prometheus::Gauge*>(impl_)->Set(value);
+}
+void Gauge::Add(double by) const {
+  static_cast<prometheus::Gauge*>(impl_)->Increment(by);
+}
+double Gauge::value() const {
+  return static_cast<prometheus::Gauge*>(impl_)->Value();
+}
+void Histogram::Observe(double value) const {
+  static_cast<prometheus::Histogram*>(impl_)->Observe(value);
+}
 
 Registry::Registry() : impl_(std::make_unique<Impl>()) {}
 Registry::~Registry() = default;
@@ -62,8 +76,10 @@ Gauge Registry::AddGauge(const std::string& name, const std::string& help, Label
 Histogram Registry::AddHistogram(const std::string& name, const std::string& help,
                                  std::vector<double> buckets, Labels labels) {
   MutexLock lock(impl_->mutex);
-  auto& family = FamilyOf(impl_->histograms, prometheus::BuildHistogram(), impl_->registry, name, help);
-  return Histogram(&family.Add(ToLabels(labels), prometheus::Histogram::BucketBoundaries(std::move(buckets))));
+  auto& family =
+      FamilyOf(impl_->histograms, prometheus::BuildHistogram(), impl_->registry, name, help);
+  return Histogram(
+      &family.Add(ToLabels(labels), prometheus::Histogram::BucketBoundaries(std::move(buckets))));
 }
 
 void Registry::RemoveGauge(const std::string& name, Labels labels) {

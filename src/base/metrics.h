@@ -1,8 +1,9 @@
-// Counters, gauges and histograms with Prometheus text output. Thin handles over prometheus-cpp: resolve a handle once at start,
-// then update it from any thread.
+// Counters, gauges and histograms with Prometheus text output. Thin handles over prometheus-cpp:
+// resolve a handle once at start, then update it from any thread.
 //
-// A Registry is thread-safe and outlives the handles it gave out. Each module declares its metrics in its own metrics.h; names are
-// stable, help texts are part of the documentation, label values are bounded by the caller.
+// A Registry is thread-safe and outlives the handles it gave out. Each module declares its metrics
+// in its own metrics.h; names are stable, help texts are part of the documentation, label values
+// are bounded by the caller.
 #pragma once
 
 #include <functional>
@@ -64,7 +65,8 @@ class Registry {
   // Forgets one series of a gauge (an endpoint that left).
   void RemoveGauge(const std::string& name, Labels labels);
 
-  // Called before each Render, on the rendering thread: sets gauges that are read rather than kept. Never removed.
+  // Called before each Render, on the rendering thread: sets gauges that are read rather than kept.
+  // Never removed.
   void OnRender(std::function<void()> refresh);
   // Prometheus text format 0.0.4.
   std::string Render() const;

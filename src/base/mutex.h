@@ -1,4 +1,5 @@
-// Mutexes that clang's thread-safety analysis understands: a read of a GUARDED_BY member without its lock does not compile.
+// Mutexes that clang's thread-safety analysis understands: a read of a GUARDED_BY member without
+// its lock does not compile.
 #pragma once
 
 #include <condition_variable>
@@ -68,7 +69,9 @@ class SCOPED_CAPABILITY WriterLock {
 
 class SCOPED_CAPABILITY ReaderLock {
  public:
-  explicit ReaderLock(SharedMutex& mutex) ACQUIRE_SHARED(mutex) : mutex_(mutex) { mutex_.LockShared(); }
+  explicit ReaderLock(SharedMutex& mutex) ACQUIRE_SHARED(mutex) : mutex_(mutex) {
+    mutex_.LockShared();
+  }
   ~ReaderLock() RELEASE_GENERIC() { mutex_.UnlockShared(); }
   ReaderLock(const ReaderLock&) = delete;
   ReaderLock& operator=(const ReaderLock&) = delete;

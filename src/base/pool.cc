@@ -8,7 +8,9 @@ CpuPool::CpuPool(std::string name, size_t threads, size_t max_queued) : max_queu
   for (size_t i = 0; i < threads; ++i) threads_.emplace_back([this, name] { Work(name); });
 }
 
-CpuPool::~CpuPool() { Stop(); }
+CpuPool::~CpuPool() {
+  Stop();
+}
 
 bool CpuPool::TryRun(std::function<void()> work) {
   {

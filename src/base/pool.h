@@ -1,5 +1,5 @@
-// A fixed set of threads for CPU work that would hold up an event loop (long tokenizations), behind a bounded queue.
-// Thread-safe. Stop() finishes what was accepted; the destructor stops.
+// A fixed set of threads for CPU work that would hold up an event loop (long tokenizations), behind
+// a bounded queue. Thread-safe. Stop() finishes what was accepted; the destructor stops.
 #pragma once
 
 #include <cstddef>
@@ -20,7 +20,8 @@ class CpuPool {
   CpuPool(const CpuPool&) = delete;
   CpuPool& operator=(const CpuPool&) = delete;
 
-  // False when the queue is full or the pool stopped; the work was then not taken and the caller decides what to do instead.
+  // False when the queue is full or the pool stopped; the work was then not taken and the caller
+  // decides what to do instead.
   [[nodiscard]] bool TryRun(std::function<void()> work) EXCLUDES(mutex_);
   void Stop() EXCLUDES(mutex_);
 

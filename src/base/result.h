@@ -1,7 +1,8 @@
 // Result<T>: the one way a function reports a failure whose reason lies outside the program.
 //
-// Codes are a closed set; the message says what failed, on what input, and which limit was involved. Programmer errors are
-// CHECKed instead (check.h). Wraps tl::expected; becomes std::expected with C++23.
+// Codes are a closed set; the message says what failed, on what input, and which limit was
+// involved. Programmer errors are CHECKed instead (check.h). Wraps tl::expected; becomes
+// std::expected with C++23.
 #pragma once
 
 #include <string>
@@ -14,12 +15,12 @@ namespace warmpath {
 enum class Code {
   kInvalidArgument,  // the input is wrong; repeating it cannot help
   kNotFound,
-  kUnavailable,   // a peer is gone or refuses; a retry elsewhere or later may help
-  kTimeout,       // a deadline passed
-  kOutOfBounds,   // a limit of ours was exceeded
-  kCancelled,     // the caller or the client went away
-  kUnsupported,   // valid, but not something this build or model can do
-  kInternal,      // a library failed in a way it does not explain
+  kUnavailable,  // a peer is gone or refuses; a retry elsewhere or later may help
+  kTimeout,      // a deadline passed
+  kOutOfBounds,  // a limit of ours was exceeded
+  kCancelled,    // the caller or the client went away
+  kUnsupported,  // valid, but not something this build or model can do
+  kInternal,     // a library failed in a way it does not explain
 };
 
 std::string_view CodeName(Code code);
@@ -43,16 +44,18 @@ inline tl::unexpected<Error> Fail(const Error& cause, std::string_view doing) {
 
 }  // namespace warmpath
 
-// Evaluates a Result expression; on failure returns its error from the enclosing function, otherwise binds the value.
+// Evaluates a Result expression; on failure returns its error from the enclosing function,
+// otherwise binds the value.
 #define WP_CONCAT_INNER(a, b) a##b
 #define WP_CONCAT(a, b) WP_CONCAT_INNER(a, b)
-#define WP_TRY(declaration, expression) WP_TRY_IMPL(WP_CONCAT(wp_try_, __LINE__), declaration, expression)
-#define WP_TRY_IMPL(temporary, declaration, expression)       \
-  auto temporary = (expression);                              \
+#define WP_TRY(declaration, expression) \
+  WP_TRY_IMPL(WP_CONCAT(wp_try_, __LINE__), declaration, expression)
+#define WP_TRY_IMPL(temporary, declaration, expression)                \
+  auto temporary = (expression);                                       \
   if (!temporary) return tl::unexpected(std::move(temporary.error())); \
   declaration = std::move(*temporary)
-#define WP_RETURN_IF_ERROR(expression)                                         \
-  do {                                                                         \
-    if (auto wp_status = (expression); !wp_status)                             \
-      return tl::unexpected(std::move(wp_status.error()));                     \
+#define WP_RETURN_IF_ERROR(expression)                     \
+  do {                                                     \
+    if (auto wp_status = (expression); !wp_status)         \
+      return tl::unexpected(std::move(wp_status.error())); \
   } while (false)

@@ -33,23 +33,41 @@ const Unit* FindUnit(std::span<const Unit> units, std::string_view name) {
   return nullptr;
 }
 
-constexpr std::array kDurationUnits = {
-    Unit{"ns", 1}, Unit{"us", 1e3}, Unit{"\u00b5s", 1e3}, Unit{"ms", 1e6},
-    Unit{"s", 1e9}, Unit{"m", 60e9}, Unit{"h", 3600e9}};
-constexpr std::array kSizeUnits = {
-    Unit{"", 1}, Unit{"B", 1}, Unit{"k", 1e3}, Unit{"kB", 1e3}, Unit{"K", 1e3}, Unit{"KB", 1e3},
-    Unit{"M", 1e6}, Unit{"MB", 1e6}, Unit{"G", 1e9}, Unit{"GB", 1e9}, Unit{"T", 1e12}, Unit{"TB", 1e12},
-    Unit{"Ki", 1024.0}, Unit{"KiB", 1024.0}, Unit{"Mi", 1048576.0}, Unit{"MiB", 1048576.0},
-    Unit{"Gi", 1073741824.0}, Unit{"GiB", 1073741824.0}, Unit{"Ti", 1099511627776.0}, Unit{"TiB", 1099511627776.0}};
+constexpr std::array kDurationUnits = {Unit{"ns", 1},    Unit{"us", 1e3}, Unit{"\u00b5s", 1e3},
+                                       Unit{"ms", 1e6},  Unit{"s", 1e9},  Unit{"m", 60e9},
+                                       Unit{"h", 3600e9}};
+constexpr std::array kSizeUnits = {Unit{"", 1},
+                                   Unit{"B", 1},
+                                   Unit{"k", 1e3},
+                                   Unit{"kB", 1e3},
+                                   Unit{"K", 1e3},
+                                   Unit{"KB", 1e3},
+                                   Unit{"M", 1e6},
+                                   Unit{"MB", 1e6},
+                                   Unit{"G", 1e9},
+                                   Unit{"GB", 1e9},
+                                   Unit{"T", 1e12},
+                                   Unit{"TB", 1e12},
+                                   Unit{"Ki", 1024.0},
+                                   Unit{"KiB", 1024.0},
+                                   Unit{"Mi", 1048576.0},
+                                   Unit{"MiB", 1048576.0},
+                                   Unit{"Gi", 1073741824.0},
+                                   Unit{"GiB", 1073741824.0},
+                                   Unit{"Ti", 1099511627776.0},
+                                   Unit{"TiB", 1099511627776.0}};
 
-bool IsNumberChar(char c) { return (c >= '0' && c <= '9') || c == '.'; }
+bool IsNumberChar(char c) {
+  return (c >= '0' && c <= '9') || c == '.';
+}
 
 }  // namespace
 
 Result<Duration> ParseDuration(std::string_view text) {
   const auto bad = [&] {
-    return Fail(Code::kInvalidArgument,
-                fmt::format("\"{}\" is not a duration (want for example 500us, 200ms, 1.5s, 2m)", text));
+    return Fail(
+        Code::kInvalidArgument,
+        fmt::format("\"{}\" is not a duration (want for example 500us, 200ms, 1.5s, 2m)", text));
   };
   if (text == "0") return Duration(0);
   std::string_view rest = text;
@@ -84,8 +102,12 @@ Result<uint64_t> ParseSize(std::string_view text) {
   return static_cast<uint64_t>(*number * unit->factor);
 }
 
-Result<int64_t> ParseInt(std::string_view text) { return ParseNumber<int64_t>(text, "a whole number"); }
-Result<double> ParseDouble(std::string_view text) { return ParseNumber<double>(text, "a number"); }
+Result<int64_t> ParseInt(std::string_view text) {
+  return ParseNumber<int64_t>(text, "a whole number");
+}
+Result<double> ParseDouble(std::string_view text) {
+  return ParseNumber<double>(text, "a number");
+}
 
 std::string FormatDuration(Duration duration) {
   const double ns = static_cast<double>(duration.count());

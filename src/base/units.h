@@ -11,7 +11,8 @@
 
 namespace warmpath {
 
-// Go's duration syntax: "5ms", "1.5s", "100us", "1h2m3s", "0". A bare number other than 0 is refused.
+// Go's duration syntax: "5ms", "1.5s", "100us", "1h2m3s", "0". A bare number other than 0 is
+// refused.
 Result<Duration> ParseDuration(std::string_view text);
 // "64MiB", "1GiB", "500kB", "1G", "1048576". k/M/G are powers of 1000, Ki/Mi/Gi of 1024.
 Result<uint64_t> ParseSize(std::string_view text);
