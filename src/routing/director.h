@@ -52,8 +52,7 @@ struct Prepared {
   uint64_t prompt_tokens = 0;
   TimePoint started{};
   Duration prepare_time{};
-  // Set by the first Decide: later ones are retries and do not count as lookups.
-  bool looked_up = false;
+  int decisions = 0;  // made so far; those after the first are retries and do not count as lookups
 };
 
 // What this process knows of how well its predictions for one endpoint hold.
@@ -67,6 +66,8 @@ struct PredictionStats {
 };
 
 // One routed request. Owned by the proxy; not thread-safe. Destroying it without Finish counts as an abort.
+struct OutcomeState;
+
 class Outcome {
  public:
   Outcome(Outcome&&) noexcept;
@@ -91,10 +92,11 @@ class Outcome {
 
  private:
   friend class Director;
-  struct State;
-  explicit Outcome(std::unique_ptr<State> state);
-  std::unique_ptr<State> state_;
+  explicit Outcome(std::unique_ptr<OutcomeState> state);
+  std::unique_ptr<OutcomeState> state_;
 };
+
+struct DirectorState;
 
 struct TokenizedView {
   std::string text;
@@ -144,10 +146,9 @@ class Director {
   LookupStats lookup_stats() const;
 
  private:
-  friend class Outcome;
-  struct Impl;
   const DirectorOptions options_;
-  std::shared_ptr<Impl> impl_;
+  // Shared with the outcomes still open, which may end after the Director is gone.
+  std::shared_ptr<DirectorState> state_;
 };
 
 }  // namespace warmpath::routing

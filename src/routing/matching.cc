@@ -1,0 +1,161 @@
+#include "routing/matching.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "kv/keys.h"
+
+namespace warmpath::routing {
+namespace {
+
+using EndpointPtr = std::shared_ptr<const fleet::Endpoint>;
+
+// What one (endpoint, rank) has of all prompts together.
+struct RankMatch {
+  uint32_t matched = 0;
+  uint32_t usable = 0;
+  uint32_t expected_usable = 0;
+};
+using Matches = std::map<index::Holder, RankMatch>;
+
+std::string AdapterOf(const fleet::Endpoint& endpoint, const std::string& model) {
+  const fleet::ServedModel* served = endpoint.FindModel(model);
+  return served != nullptr && served->is_adapter() ? served->id : std::string();
+}
+
+std::shared_ptr<const PromptKeys> KeysOf(const Prepared& prepared, const KeySpace& space) {
+  auto keys = std::make_shared<PromptKeys>();
+  const kv::BlockKey root =
+      kv::RootKey(space.block_size, space.adapter, prepared.view.cache_salt);
+  for (const prompt::EncodedPrompt& prompt : prepared.prompts) {
+    keys->push_back(kv::PrefixKeys(root, prompt.ids, space.block_size));
+  }
+  return keys;
+}
+
+Matches MatchKeys(const Prepared& prepared, const PromptKeys& keys, uint32_t block_size,
+                  const index::KvIndex& index) {
+  Matches matches;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    const uint64_t tokens = prepared.prompts[i].ids.size();
+    for (const index::HolderMatch& match : index.Match(keys[i])) {
+      RankMatch& rank = matches[match.holder];
+      rank.matched += match.blocks;
+      rank.usable += UsableBlocks(match.blocks, tokens, block_size);
+      rank.expected_usable += UsableBlocks(match.expected_blocks, tokens, block_size);
+    }
+  }
+  return matches;
+}
+
+// The rank to send to: longest expected match, then fewest requests in flight there, then the lowest number.
+std::pair<uint16_t, RankMatch> BestRank(const fleet::Endpoint& endpoint, const Matches& matches,
+                                        const fleet::InflightLedger& inflight) {
+  std::pair<uint16_t, RankMatch> best;
+  int64_t best_load = 0;
+  for (uint16_t rank = 0; rank < std::max<uint16_t>(endpoint.spec.data_parallel, 1); ++rank) {
+    const auto it = matches.find({endpoint.id, rank});
+    const RankMatch match = it == matches.end() ? RankMatch{} : it->second;
+    const int64_t load = inflight.Load(endpoint.id, rank).requests;
+    const bool better = match.expected_usable != best.second.expected_usable
+                            ? match.expected_usable > best.second.expected_usable
+                            : load < best_load;
+    if (rank == 0 || better) {
+      best = {rank, match};
+      best_load = load;
+    }
+  }
+  return best;
+}
+
+}  // namespace
+
+uint32_t UsableBlocks(uint32_t resident, uint64_t tokens, uint32_t block_size) {
+  if (tokens == 0 || block_size == 0) return 0;
+  return static_cast<uint32_t>(std::min<uint64_t>(resident, (tokens - 1) / block_size));
+}
+
+uint32_t BlockSizeOf(const fleet::Endpoint& endpoint, const events::EventsManager* events) {
+  const uint32_t learned = events == nullptr ? 0 : events->block_size(endpoint.id);
+  return learned != 0 ? learned : endpoint.load.block_size;
+}
+
+Result<std::vector<EndpointPtr>> EligibleEndpoints(const fleet::Snapshot& snapshot,
+                                                   const std::string& model,
+                                                   const std::vector<fleet::EndpointId>& exclude) {
+  std::vector<EndpointPtr> healthy;
+  std::vector<EndpointPtr> unknown;
+  size_t serving = 0;
+  for (const EndpointPtr& endpoint : snapshot.endpoints) {
+    if (!model.empty() && !endpoint->models.empty() && endpoint->FindModel(model) == nullptr) continue;
+    ++serving;
+    if (std::find(exclude.begin(), exclude.end(), endpoint->id) != exclude.end()) continue;
+    if (endpoint->health == fleet::Health::kHealthy) healthy.push_back(endpoint);
+    if (endpoint->health == fleet::Health::kUnknown) unknown.push_back(endpoint);
+  }
+  if (serving == 0 && !snapshot.endpoints.empty()) {
+    return Fail(Code::kNotFound, fmt::format("The model `{}` does not exist.", model));
+  }
+  if (!healthy.empty()) return healthy;
+  if (!unknown.empty()) return unknown;
+  return Fail(Code::kUnavailable,
+              exclude.empty()
+                  ? fmt::format("No engine can serve the request: {} configured, none healthy.",
+                                snapshot.endpoints.size())
+                  : std::string("No other engine can serve the request."));
+}
+
+MatchedRequest Match(const Prepared& prepared, const std::vector<EndpointPtr>& endpoints,
+                     const index::KvIndex& index, const events::EventsManager* events,
+                     const fleet::InflightLedger& inflight) {
+  MatchedRequest out;
+  out.request.id = prepared.request_id;
+  out.request.model = prepared.view.model;
+  out.request.prompt_tokens = prepared.prompt_tokens;
+  out.request.tokens_known = prepared.tokens_known;
+
+  std::map<KeySpace, Matches> matches_of;
+  for (const EndpointPtr& endpoint : endpoints) {
+    scheduling::Candidate candidate;
+    candidate.endpoint = endpoint;
+    candidate.block_size = BlockSizeOf(*endpoint, events);
+    candidate.prompt_tokens = prepared.prompt_tokens;
+    candidate.inflight = inflight.Load(endpoint->id);
+    candidate.resident_blocks = index.EndpointBlocks(endpoint->id);
+    candidate.capacity_blocks = endpoint->load.kv_blocks;
+
+    std::shared_ptr<const PromptKeys> keys;
+    const Matches none;
+    const Matches* matches = &none;
+    if (prepared.tokens_known && candidate.block_size != 0) {
+      const KeySpace space{candidate.block_size, AdapterOf(*endpoint, prepared.view.model)};
+      auto& cached = out.keys[space];
+      if (cached == nullptr) {
+        cached = KeysOf(prepared, space);
+        matches_of[space] = MatchKeys(prepared, *cached, space.block_size, index);
+      }
+      keys = cached;
+      matches = &matches_of[space];
+    }
+    const auto [rank, match] = BestRank(*endpoint, *matches, inflight);
+    candidate.rank = rank;
+    candidate.matched_blocks = match.matched;
+    candidate.usable_blocks = match.usable;
+    candidate.expected_usable_blocks = match.expected_usable;
+    candidate.cached_tokens = uint64_t{match.usable} * candidate.block_size;
+    candidate.expected_cached_tokens = uint64_t{match.expected_usable} * candidate.block_size;
+    if (keys != nullptr) {
+      for (const auto& chain : *keys) {
+        candidate.total_blocks += static_cast<uint32_t>(chain.size());
+      }
+    }
+    out.best_usable_blocks = std::max(out.best_usable_blocks, match.usable);
+    out.request.candidates.push_back(std::move(candidate));
+    out.candidate_keys.push_back(std::move(keys));
+  }
+  return out;
+}
+
+}  // namespace warmpath::routing
