@@ -1,0 +1,290 @@
+#include "routing/director.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+#include <gtest/gtest.h>
+
+#include "base/log.h"
+#include "kv/keys.h"
+#include "routing/matching.h"
+
+namespace warmpath::routing {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr uint32_t kBlock = 16;
+
+class FakeEvents final : public events::EventsManager {
+ public:
+  void SetEndpoints(const fleet::Snapshot&) override {}
+  void NoteTraffic(fleet::EndpointId, uint64_t) override {}
+  std::vector<events::PublisherStatus> status() const override { return {}; }
+  uint32_t block_size(fleet::EndpointId) const override { return kBlock; }
+  uint16_t bound_port() const override { return 0; }
+  void Start() override {}
+  void Stop() override {}
+};
+
+std::shared_ptr<const prompt::Encoder> QwenEncoder() {
+  static const auto encoder = [] {
+    auto tokenizer = prompt::Tokenizer::Load(WARMPATH_TOKENIZERS "/qwen3");
+    EXPECT_TRUE(tokenizer) << tokenizer.error().message;
+    return std::make_shared<const prompt::Encoder>(*tokenizer, prompt::EncoderOptions{});
+  }();
+  return encoder;
+}
+
+// Two engines "a" and "b" on one host; prompts are token ids, so that tests count blocks.
+class DirectorTest : public testing::Test {
+ protected:
+  explicit DirectorTest(const std::string& b_options = "")
+      : scheduler_(*scheduling::Scheduler::Create(scheduling::DefaultSchedulerSpec())),
+        fleet_(loop_, {}, metrics_, clock_),
+        director_({fleet_, index_, &events_, *scheduler_, metrics_, clock_}, {}) {
+    fleet_.SetEndpoints(*fleet::ParseEndpoints(
+        {"http://127.0.0.1:8001,name=a,events=tcp://127.0.0.1:5001",
+         "http://127.0.0.1:8002,name=b,events=tcp://127.0.0.1:5002" + b_options},
+        false));
+    director_.SetEncoder("", QwenEncoder());
+  }
+
+  fleet::EndpointId IdOf(const std::string& name) {
+    for (const auto& endpoint : fleet_.snapshot()->endpoints) {
+      if (endpoint->name() == name) return endpoint->id;
+    }
+    ADD_FAILURE() << name;
+    return 0;
+  }
+
+  static std::vector<kv::TokenId> Tokens(size_t count, kv::TokenId first = 100) {
+    std::vector<kv::TokenId> ids(count);
+    for (size_t i = 0; i < count; ++i) ids[i] = first + static_cast<kv::TokenId>(i % 1000);
+    return ids;
+  }
+  static std::string Body(const std::vector<kv::TokenId>& ids, const std::string& more = "") {
+    return fmt::format(R"({{"model":"m","prompt":[{}],"stream":true{}}})", fmt::join(ids, ","), more);
+  }
+  void StoreAt(const std::string& name, const std::vector<kv::TokenId>& ids, uint16_t rank = 0,
+               const std::string& adapter = "", const std::string& salt = "") {
+    const kv::BlockKey root = kv::RootKey(kBlock, adapter, salt);
+    std::vector<index::BlockAlias> blocks;
+    for (const kv::BlockKey key : kv::PrefixKeys(root, ids, kBlock)) blocks.push_back({key, key});
+    index_.Store({IdOf(name), rank}, index::Tier::kGpu, 0, root, blocks);
+  }
+  Outcome Route(const std::string& body, const std::string& id = "r") {
+    auto prepared = director_.Prepare(id, prompt::Api::kCompletions, body);
+    EXPECT_TRUE(prepared) << prepared.error().message;
+    auto outcome = director_.Decide(*prepared);
+    EXPECT_TRUE(outcome) << outcome.error().message;
+    return std::move(*outcome);
+  }
+
+  ManualClock clock_;
+  Registry metrics_;
+  net::Loop loop_{"test"};
+  index::KvIndex index_{64 << 20};
+  FakeEvents events_;
+  std::unique_ptr<scheduling::Scheduler> scheduler_;
+  fleet::Fleet fleet_;
+  Director director_;
+};
+
+TEST_F(DirectorTest, RoutesToTheEngineThatHoldsThePrefix) {
+  StoreAt("b", Tokens(160));
+  Outcome outcome = Route(Body(Tokens(200)));
+  EXPECT_EQ(outcome.endpoint().name(), "b");
+  EXPECT_EQ(outcome.predicted_cached_tokens(), 160u);
+  outcome.Finish(200);
+}
+
+TEST_F(DirectorTest, NeverCountsTheLastPromptTokenAsReusable) {
+  StoreAt("a", Tokens(160));
+  EXPECT_EQ(Route(Body(Tokens(160))).predicted_cached_tokens(), 144u);
+  EXPECT_EQ(Route(Body(Tokens(161))).predicted_cached_tokens(), 160u);
+  EXPECT_EQ(UsableBlocks(10, 1, 16), 0u);
+  EXPECT_EQ(UsableBlocks(10, 0, 16), 0u);
+}
+
+TEST_F(DirectorTest, SpreadsABurstBeforeAnyScrapeOrEvent) {
+  std::map<std::string, int> hits;
+  std::vector<Outcome> open;
+  for (kv::TokenId i = 0; i < 8; ++i) {
+    open.push_back(Route(Body(Tokens(640, 1000 * i + 1)), fmt::format("r{}", i)));
+    ++hits[open.back().endpoint().name()];
+  }
+  EXPECT_EQ(hits["a"], 4);
+  EXPECT_EQ(hits["b"], 4);
+}
+
+TEST_F(DirectorTest, ExpectsWhatARequestUnderWayWillStoreUntilItsGraceEnds) {
+  Outcome first = Route(Body(Tokens(320)), "1");
+  const std::string where = first.endpoint().name();
+  Outcome second = Route(Body(Tokens(320)), "2");
+  EXPECT_EQ(second.endpoint().name(), where);
+  EXPECT_EQ(second.predicted_cached_tokens(), 304u);
+  first.Finish(200);
+  second.Finish(200);
+  director_.Tick();
+  EXPECT_EQ(Route(Body(Tokens(320)), "3").predicted_cached_tokens(), 304u);
+  clock_.Advance(501ms);
+  director_.Tick();
+  EXPECT_EQ(Route(Body(Tokens(320)), "4").predicted_cached_tokens(), 0u);
+}
+
+TEST_F(DirectorTest, AFailedAttemptReleasesAtOnceAndTheRetryGoesElsewhere) {
+  StoreAt("a", Tokens(320));
+  auto prepared = director_.Prepare("r", prompt::Api::kCompletions, Body(Tokens(400)));
+  ASSERT_TRUE(prepared);
+  auto first = director_.Decide(*prepared);
+  ASSERT_TRUE(first);
+  ASSERT_EQ(first->endpoint().name(), "a");
+  first->Failed("connection refused");
+  EXPECT_EQ(fleet_.inflight().Load(IdOf("a")).requests, 0);
+  auto second = director_.Decide(*prepared, {IdOf("a")});
+  ASSERT_TRUE(second);
+  EXPECT_EQ(second->endpoint().name(), "b");
+  EXPECT_EQ(director_.lookup_stats().lookups, 1u) << "a retry is not another lookup";
+  second->Finish(200);
+  EXPECT_EQ(director_.FindRecord("r")->attempts, 2);
+  EXPECT_EQ(director_.Decide(*prepared, {IdOf("a"), IdOf("b")}).error().code, Code::kUnavailable);
+}
+
+TEST_F(DirectorTest, NeverMatchesASaltedPromptAgainstAnotherSalt) {
+  StoreAt("a", Tokens(160), 0, "", "tenant-a");
+  EXPECT_EQ(Route(Body(Tokens(200))).predicted_cached_tokens(), 0u);
+  EXPECT_EQ(Route(Body(Tokens(200), R"(,"cache_salt":"tenant-b")")).predicted_cached_tokens(), 0u);
+  EXPECT_EQ(Route(Body(Tokens(200), R"(,"cache_salt":"tenant-a")")).predicted_cached_tokens(), 160u);
+}
+
+TEST_F(DirectorTest, ExplainSaysWhatItWouldDoAndLeavesNoTrace) {
+  StoreAt("b", Tokens(160));
+  const auto record = director_.Explain(prompt::Api::kCompletions, Body(Tokens(200)));
+  ASSERT_TRUE(record) << record.error().message;
+  EXPECT_EQ(record->chosen, "b");
+  ASSERT_EQ(record->endpoints.size(), 2u);
+  EXPECT_EQ(record->endpoints[1].matched_blocks, 10u);
+  EXPECT_EQ(record->endpoints[1].cached_tokens, 160u);
+  EXPECT_EQ(record->endpoints[1].scores.size(), record->weights.size());
+  EXPECT_EQ(director_.lookup_stats().lookups, 0u);
+  EXPECT_EQ(fleet_.inflight().Load(IdOf("b")).requests, 0);
+  EXPECT_TRUE(director_.NewestRecords(10).empty());
+}
+
+TEST_F(DirectorTest, LearnsFromTheResponseWhetherThePredictionHeld) {
+  StoreAt("b", Tokens(160));
+  Outcome outcome = Route(Body(Tokens(200)), "id-1");
+  clock_.Advance(20ms);
+  outcome.FirstToken();
+  outcome.Usage(200, 144);
+  clock_.Advance(30ms);
+  outcome.Finish(200);
+  const PredictionStats stats = director_.Predictions(IdOf("b"));
+  EXPECT_EQ(stats.requests, 1u);
+  EXPECT_EQ(stats.exact, 0u);
+  EXPECT_EQ(stats.parity_equal, 1u);
+  const auto record = director_.FindRecord("id-1");
+  ASSERT_TRUE(record);
+  EXPECT_EQ(record->delivered_cached_tokens, 144u);
+  EXPECT_EQ(record->status, 200);
+  EXPECT_DOUBLE_EQ(*record->first_byte_ms, 20);
+  EXPECT_DOUBLE_EQ(*record->total_ms, 50);
+  EXPECT_NE(metrics_.Render().find("warmpath_predictions_total{result=\"over\"} 1"), std::string::npos);
+}
+
+TEST_F(DirectorTest, ADestroyedOutcomeCountsAsAnAbort) {
+  { const Outcome outcome = Route(Body(Tokens(64)), "gone"); }
+  EXPECT_TRUE(director_.FindRecord("gone")->aborted);
+  EXPECT_EQ(fleet_.inflight().Load(IdOf("a")).requests + fleet_.inflight().Load(IdOf("b")).requests, 0);
+}
+
+TEST_F(DirectorTest, PrintsThePodScoresLineAndTheBeat) {
+  LogCapture capture;
+  SetLogVerbosity(4);
+  Route(Body(Tokens(160)), "q-1").Finish(200);
+  StoreAt("b", Tokens(160));
+  Route(Body(Tokens(160)), "q-2").Finish(200);
+  clock_.Advance(61s);
+  director_.Tick();
+  SetLogVerbosity(2);
+  const std::string text = capture.text();
+  EXPECT_NE(text.find(R"(Got pod scores	{"x-request-id": "q-1", "model": "m", "resolvedTargetModel": "m", )"
+                      R"("criticality": "Sheddable", "scores": null})"),
+            std::string::npos)
+      << text;
+  // Two engines share the IP, so the port tells them apart.
+  EXPECT_NE(text.find(R"("scores": {"127.0.0.1:8002":9}})"), std::string::npos) << text;
+  EXPECT_NE(text.find("] \"metrics beat\" logger=\"metrics\" admissions=10 evictions=0 lookups=2 hits=9 "
+                      "latency_count=2 latency_sum=0.000000000 latency_avg=0.000000000"),
+            std::string::npos)
+      << text;
+  const std::string metrics = metrics_.Render();
+  EXPECT_NE(metrics.find("llm_d_epp_kv_cache_index_admissions_total 10"), std::string::npos);
+  EXPECT_NE(metrics.find("llm_d_epp_kv_cache_index_lookup_hits_total 9"), std::string::npos);
+}
+
+TEST_F(DirectorTest, RoutesByLoadAndSaysSoWhereThereAreNoTokens) {
+  auto responses = director_.Prepare("r", prompt::Api::kResponses, R"({"model":"m","input":"hi"})");
+  ASSERT_TRUE(responses);
+  EXPECT_FALSE(responses->tokens_known);
+  EXPECT_TRUE(director_.Decide(*responses));
+  EXPECT_FALSE(director_.FindRecord("r")->tokens_note.empty());
+  EXPECT_NE(metrics_.Render().find("warmpath_requests_without_exact_tokens_total{reason=\"api\"} 1"),
+            std::string::npos);
+  EXPECT_EQ(director_.Prepare("r", prompt::Api::kCompletions, "{").error().code, Code::kInvalidArgument);
+}
+
+class DataParallelTest : public DirectorTest {
+ protected:
+  DataParallelTest() : DirectorTest(",dp=2") {}
+};
+
+TEST_F(DataParallelTest, PicksTheRankThatHoldsThePrefixAndPinsIt) {
+  StoreAt("b", Tokens(160), 1);
+  const Outcome outcome = Route(Body(Tokens(200)));
+  EXPECT_EQ(outcome.endpoint().name(), "b");
+  EXPECT_EQ(outcome.rank(), 1);
+  EXPECT_TRUE(outcome.pin_rank());
+}
+
+std::shared_ptr<const fleet::Endpoint> MakeEndpoint(fleet::EndpointId id, fleet::Health health,
+                                                    std::vector<fleet::ServedModel> models) {
+  auto endpoint = std::make_shared<fleet::Endpoint>();
+  endpoint->id = id;
+  endpoint->health = health;
+  endpoint->models = std::move(models);
+  return endpoint;
+}
+
+TEST(EligibleEndpoints, FollowsModelAndHealth) {
+  const fleet::ServedModel base{"base", "base", ""};
+  const fleet::ServedModel other{"other", "other", ""};
+  fleet::Snapshot fleet;
+  fleet.endpoints = {MakeEndpoint(1, fleet::Health::kHealthy, {base}),
+                     MakeEndpoint(2, fleet::Health::kUnhealthy, {base}),
+                     MakeEndpoint(3, fleet::Health::kUnknown, {}),
+                     MakeEndpoint(4, fleet::Health::kUnhealthy, {other})};
+  EXPECT_EQ(EligibleEndpoints(fleet, "base", {})->size(), 1u);
+  EXPECT_EQ(EligibleEndpoints(fleet, "base", {1})->front()->id, 3u) << "nothing healthy: those not asked yet";
+  EXPECT_EQ(EligibleEndpoints(fleet, "base", {1, 3}).error().code, Code::kUnavailable);
+  fleet.endpoints.erase(fleet.endpoints.begin() + 2);
+  EXPECT_EQ(EligibleEndpoints(fleet, "other", {}).error().code, Code::kUnavailable);
+  EXPECT_EQ(EligibleEndpoints(fleet, "nope", {}).error().code, Code::kNotFound);
+  EXPECT_EQ(EligibleEndpoints(fleet, "", {})->size(), 1u);
+  EXPECT_EQ(EligibleEndpoints({}, "base", {}).error().code, Code::kUnavailable);
+}
+
+TEST(RecordStore, ForgetsTheOldestBeyondItsBounds) {
+  RecordStore store(2, 1 << 20);
+  for (const char* id : {"1", "2", "3"}) {
+    auto record = std::make_shared<DecisionRecord>();
+    record->request_id = id;
+    store.Add(record);
+  }
+  EXPECT_FALSE(store.Find("1"));
+  EXPECT_TRUE(store.Find("3"));
+  EXPECT_EQ(store.Newest(10).front().request_id, "3");
+}
+
+}  // namespace
+}  // namespace warmpath::routing
