@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.h"
@@ -20,17 +21,21 @@ using EndpointId = uint32_t;  // given at first sight, never reused within a pro
 struct EndpointSpec {
   std::string name;  // defaults to "host:port"
   net::Url url;
-  std::string events;  // ZMQ address to dial for rank 0 (tcp://host:port, port + rank for others); "" in pure bind mode
+  std::string events;  // ZMQ address to dial for rank 0 (tcp://host:port, port + rank for others);
+                       // "" in pure bind mode
   std::string replay;  // ZMQ address of the replay ROUTER for rank 0; "" when not offered
   uint16_t data_parallel = 1;
   std::map<std::string, std::string> labels;
 };
 
 enum class Health {
-  kUnknown,   // not asked yet: routed to only when nothing is healthy
+  kUnknown,  // not asked yet: routed to only when nothing is healthy
   kHealthy,
   kUnhealthy,  // refuses, hangs, or answers /health with an error
 };
+
+// "unknown", "healthy", "unhealthy".
+std::string_view HealthName(Health health);
 
 struct ServedModel {
   std::string id;
@@ -41,20 +46,20 @@ struct ServedModel {
 
 // Scraped from the engine's /metrics (sum or worst over its data-parallel ranks, as said).
 struct ScrapedLoad {
-  double running = 0;        // sum of vllm:num_requests_running
-  double waiting = 0;        // sum of vllm:num_requests_waiting
-  double kv_usage = 0;       // 0..1, mean of vllm:kv_cache_usage_perc
-  uint32_t block_size = 0;   // from cache_config_info; 0 = unknown
-  uint64_t kv_blocks = 0;    // num_gpu_blocks, sum over ranks; 0 = unknown
+  double running = 0;       // sum of vllm:num_requests_running
+  double waiting = 0;       // sum of vllm:num_requests_waiting
+  double kv_usage = 0;      // 0..1, mean of vllm:kv_cache_usage_perc
+  uint32_t block_size = 0;  // from cache_config_info; 0 = unknown
+  uint64_t kv_blocks = 0;   // num_gpu_blocks, sum over ranks; 0 = unknown
   bool prefix_caching = true;
-  TimePoint at{};            // when scraped; zero = never
+  TimePoint at{};  // when scraped; zero = never
 };
 
 struct Endpoint {
   EndpointId id = 0;
   EndpointSpec spec;
   Health health = Health::kUnknown;
-  std::string health_reason;  // why not healthy, for people
+  std::string health_reason;        // why not healthy, for people
   std::vector<ServedModel> models;  // empty until learned
   std::string engine_version;
   ScrapedLoad load;
@@ -62,8 +67,8 @@ struct Endpoint {
   const std::string& name() const { return spec.name; }
   // "ip:port" as used in scores and headers.
   std::string address() const { return spec.url.address.ToString(); }
-  // Model `id` as served here; nullptr when it is not. "" asks for the base model.
-  const ServedModel* FindModel(std::string_view id) const;
+  // Model `model_id` as served here; nullptr when it is not. "" asks for the base model.
+  const ServedModel* FindModel(std::string_view model_id) const;
 };
 
 // One consistent view of all endpoints; immutable.
@@ -72,9 +77,15 @@ struct Snapshot {
   std::shared_ptr<const Endpoint> Find(EndpointId id) const;
 };
 
-// Parses all --endpoint values together: defaults `events` to the host at 5557 where no other endpoint shares that host; refuses
-// ambiguous hosts, duplicate names and URLs, unknown keys. Errors quote the flag value.
-// With `bind_mode` endpoints without events= get none (their engines connect to us).
-Result<std::vector<EndpointSpec>> ParseEndpoints(const std::vector<std::string>& flags, bool bind_mode);
+// Parses all --endpoint values together: defaults `events` to the host at 5557 where no other
+// endpoint shares that host; refuses ambiguous hosts, duplicate names and URLs, overlapping events
+// addresses, unknown keys. Errors quote the flag value. `events=none`: that engine publishes no
+// events. With `bind_mode` endpoints without events= get none (their engines connect to us).
+Result<std::vector<EndpointSpec>> ParseEndpoints(const std::vector<std::string>& flags,
+                                                 bool bind_mode);
+
+// Start-up table for people: name, URL, state, models, block size, blocks and events address,
+// aligned, one line per endpoint.
+std::string DescribeTable(const Snapshot& snapshot);
 
 }  // namespace warmpath::fleet

@@ -1,7 +1,9 @@
-// The fleet: keeps an up-to-date view of every endpoint by asking /health, /v1/models, /version and /metrics on a loop of its own.
+// The fleet: keeps an up-to-date view of every endpoint by asking /health, /v1/models, /version and
+// /metrics on a loop of its own.
 //
-// Thread-safe. snapshot() is one atomic load. An engine that is late, goes away or returns needs no restart; subscribers are told of
-// each change. Asks every `active_interval` while an endpoint has traffic (Touch), every `idle_interval` otherwise.
+// Thread-safe. snapshot() is one atomic load. An engine that is late, goes away or returns needs no
+// restart; subscribers are told of each change. Asks every `active_interval` while an endpoint has
+// traffic (Touch), every `idle_interval` otherwise.
 #pragma once
 
 #include <functional>
@@ -22,7 +24,8 @@ struct FleetOptions {
   Duration request_timeout = std::chrono::seconds(2);
   Duration models_interval = std::chrono::seconds(10);
   int failures_to_unhealthy = 2;
-  std::string api_key;  // bearer token for the engines; never logged
+  std::string api_key;                // bearer token for the engines; never logged
+  std::string pool_name = "default";  // label `name` of llm-d's pool metrics
 };
 
 class Fleet {
@@ -42,10 +45,16 @@ class Fleet {
 
   // A request was routed there: scrape at the active interval for a while. Any thread, cheap.
   void Touch(EndpointId id);
-  // The data path saw it fail (connect error) or answer: health follows without waiting for the next scrape.
+  // The data path saw it fail (connect error): unhealthy at once, asked again soon.
   void ReportFailure(EndpointId id, const std::string& reason);
 
+  // Changes what is published, as if it had been learned: for tests of the modules above, without
+  // engines.
+  void UpdateForTest(EndpointId id, const std::function<void(Endpoint&)>& change);
+
+  // Listeners hear of the endpoints set so far once, then of changes.
   void Start();
+  // Before the loop stops. No listener is called afterwards.
   void Stop();
 
  private:

@@ -1,5 +1,6 @@
-// In-flight load: what this process sent to each (endpoint, rank) and has not seen finished. Booked when a decision is made, so a
-// burst inside one scrape interval does not herd onto one engine. Thread-safe, lock-free reads.
+// In-flight load: what this process sent to each (endpoint, rank) and has not seen finished. Booked
+// when a decision is made, so a burst inside one scrape interval does not herd onto one engine.
+// Thread-safe, lock-free reads.
 #pragma once
 
 #include <atomic>
@@ -12,10 +13,10 @@
 namespace warmpath::fleet {
 
 struct InflightLoad {
-  int64_t requests = 0;         // routed and not finished
+  int64_t requests = 0;          // routed and not finished
   int64_t prefill_requests = 0;  // of these, no first token seen yet
-  int64_t prefill_tokens = 0;   // uncached prompt tokens of those
-  int64_t decode_tokens = 0;    // prompt + expected output of those that decode
+  int64_t prefill_tokens = 0;    // uncached prompt tokens of those
+  int64_t decode_tokens = 0;     // prompt + expected output of those that decode
 };
 
 class InflightLedger;
@@ -45,7 +46,7 @@ class InflightLedger {
   ~InflightLedger();
   [[nodiscard]] InflightTicket Book(EndpointId endpoint, uint16_t rank, int64_t uncached_tokens,
                                     int64_t prompt_tokens);
-  InflightLoad Load(EndpointId endpoint) const;                 // over all ranks
+  InflightLoad Load(EndpointId endpoint) const;  // over all ranks
   InflightLoad Load(EndpointId endpoint, uint16_t rank) const;
   void Forget(EndpointId endpoint);
 

@@ -1,0 +1,341 @@
+#include "fleet/fleet.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <set>
+#include <string>
+#include <thread>
+
+#include "base/mutex.h"
+#include "net/http_server.h"
+
+namespace warmpath::fleet {
+namespace {
+
+using std::chrono::milliseconds;
+
+// True as soon as `condition` holds; false after five seconds.
+bool Eventually(const std::function<bool()>& condition) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  while (std::chrono::steady_clock::now() < deadline) {
+    if (condition()) return true;
+    std::this_thread::yield();
+  }
+  return condition();
+}
+
+// As much of an engine as the fleet asks for.
+class FakeEngine {
+ public:
+  explicit FakeEngine(uint16_t port = 0) : loop_("engine") {
+    auto server = net::HttpServer::Listen(
+        loop_, {"127.0.0.1", port}, {},
+        [this](std::shared_ptr<net::HttpExchange> exchange) { Answer(*exchange); });
+    if (!server) throw std::runtime_error(server.error().message);
+    server_ = std::move(*server);
+    loop_.Start();
+  }
+  ~FakeEngine() {
+    server_->Stop(milliseconds(0));
+    loop_.Run([this] { server_.reset(); });
+    loop_.Stop();
+  }
+
+  uint16_t port() const { return server_->port(); }
+  EndpointSpec Spec(const std::string& name = "a") const {
+    EndpointSpec spec;
+    spec.name = name;
+    spec.url = net::ParseUrl(fmt::format("http://127.0.0.1:{}", port())).value();
+    return spec;
+  }
+  void SetModel(std::string model) {
+    MutexLock lock(mutex_);
+    model_ = std::move(model);
+  }
+  std::string authorization() {
+    MutexLock lock(mutex_);
+    return authorization_;
+  }
+
+  std::atomic<int> health_status{200};
+  std::atomic<int> waiting{0};
+  std::atomic<bool> broken_metrics{false};
+  std::atomic<int> healths{0};
+  std::atomic<int> model_lists{0};
+
+ private:
+  void Answer(net::HttpExchange& exchange) {
+    const std::string path(exchange.request().path());
+    MutexLock lock(mutex_);
+    authorization_ = exchange.request().headers.Get("authorization").value_or("");
+    if (path == "/health") {
+      ++healths;
+      return exchange.Respond(health_status, {}, "");
+    }
+    if (path == "/metrics" && !broken_metrics) {
+      return exchange.Respond(
+          200, {},
+          fmt::format("vllm:num_requests_running 1\nvllm:num_requests_waiting {}\n"
+                      "vllm:kv_cache_usage_perc 0.5\nvllm:cache_config_info{{"
+                      "block_size=\"16\",num_gpu_blocks=\"100\"}} 1\n",
+                      waiting.load()));
+    }
+    if (path == "/v1/models") {
+      ++model_lists;
+      return exchange.Respond(200, {},
+                              fmt::format(R"({{"data":[{{"id":"{}","root":"r"}}]}})", model_));
+    }
+    if (path == "/version") return exchange.Respond(200, {}, R"({"version":"0.14.1"})");
+    exchange.Respond(404, {}, "");
+  }
+
+  net::Loop loop_;
+  std::unique_ptr<net::HttpServer> server_;
+  Mutex mutex_;
+  std::string model_ GUARDED_BY(mutex_) = "m";
+  std::string authorization_ GUARDED_BY(mutex_);
+};
+
+class FleetTest : public testing::Test {
+ protected:
+  FleetTest() : loop_("fleet") { loop_.Start(); }
+  ~FleetTest() override {
+    if (fleet_) fleet_->Stop();
+    loop_.Stop();
+  }
+
+  Fleet& Make(FleetOptions options = Fast()) {
+    fleet_ = std::make_unique<Fleet>(loop_, std::move(options), registry_, SystemClock());
+    return *fleet_;
+  }
+  static FleetOptions Fast() {
+    FleetOptions options;
+    options.active_interval = milliseconds(10);
+    options.idle_interval = milliseconds(20);
+    options.models_interval = milliseconds(50);
+    return options;
+  }
+  std::shared_ptr<const Endpoint> First() { return fleet_->snapshot()->endpoints.at(0); }
+  bool BecomesHealthy() {
+    return Eventually([&] { return First()->health == Health::kHealthy; });
+  }
+
+  net::Loop loop_;
+  Registry registry_;
+  std::unique_ptr<Fleet> fleet_;
+};
+
+TEST_F(FleetTest, LearnsModelsVersionAndLoad) {
+  FakeEngine engine;
+  engine.waiting = 3;
+  FleetOptions options = Fast();
+  options.api_key = "secret";
+  Fleet& fleet = Make(options);
+  fleet.SetEndpoints({engine.Spec()});
+  EXPECT_EQ(First()->health, Health::kUnknown);
+  fleet.Start();
+  ASSERT_TRUE(BecomesHealthy());
+  const auto endpoint = First();
+  EXPECT_EQ(endpoint->models.at(0).id, "m");
+  EXPECT_EQ(endpoint->engine_version, "0.14.1");
+  EXPECT_EQ(endpoint->load.waiting, 3);
+  EXPECT_EQ(endpoint->load.running, 1);
+  EXPECT_DOUBLE_EQ(endpoint->load.kv_usage, 0.5);
+  EXPECT_EQ(endpoint->load.block_size, 16u);
+  EXPECT_EQ(endpoint->load.kv_blocks, 100u);
+  EXPECT_NE(endpoint->load.at, TimePoint{});
+  EXPECT_EQ(engine.authorization(), "Bearer secret");
+}
+
+TEST_F(FleetTest, FollowsAnEngineThatComesLateGoesAwayAndReturns) {
+  uint16_t port = 0;
+  EndpointSpec spec;
+  {
+    FakeEngine reserve;
+    port = reserve.port();
+    spec = reserve.Spec();
+  }
+  Fleet& fleet = Make();
+  fleet.SetEndpoints({spec});
+  fleet.Start();
+  ASSERT_TRUE(Eventually([&] { return First()->health == Health::kUnhealthy; }));
+  EXPECT_FALSE(First()->health_reason.empty());
+  const EndpointId id = First()->id;
+  {
+    FakeEngine engine(port);
+    ASSERT_TRUE(BecomesHealthy());
+    EXPECT_TRUE(First()->health_reason.empty());
+  }
+  ASSERT_TRUE(Eventually([&] { return First()->health == Health::kUnhealthy; }));
+  FakeEngine engine(port);
+  engine.SetModel("other");
+  ASSERT_TRUE(BecomesHealthy());
+  EXPECT_EQ(First()->models.at(0).id, "other");
+  EXPECT_EQ(First()->id, id);
+}
+
+TEST_F(FleetTest, CallsAnEngineUnhealthyAfterFailuresInARowOnly) {
+  FakeEngine engine;
+  FleetOptions options = Fast();
+  options.failures_to_unhealthy = 3;
+  Fleet& fleet = Make(options);
+  fleet.SetEndpoints({engine.Spec()});
+  fleet.Start();
+  ASSERT_TRUE(BecomesHealthy());
+  engine.health_status = 503;
+  ASSERT_TRUE(Eventually([&] { return First()->health == Health::kUnhealthy; }));
+  EXPECT_EQ(First()->health_reason, "GET /health answered 503");
+  engine.health_status = 200;
+  ASSERT_TRUE(BecomesHealthy());
+}
+
+TEST_F(FleetTest, MarksAReportedFailureAtOnceAndAsksAgainSoon) {
+  FakeEngine engine;
+  FleetOptions options = Fast();
+  options.idle_interval = std::chrono::hours(1);
+  Fleet& fleet = Make(options);
+  fleet.SetEndpoints({engine.Spec()});
+  fleet.Start();
+  ASSERT_TRUE(BecomesHealthy());
+  fleet.ReportFailure(First()->id, "connection refused");
+  EXPECT_EQ(First()->health, Health::kUnhealthy);
+  EXPECT_EQ(First()->health_reason, "connection refused");
+  ASSERT_TRUE(BecomesHealthy());
+  fleet.ReportFailure(12345, "nobody");
+}
+
+TEST_F(FleetTest, AsksMoreOftenUnderTraffic) {
+  FakeEngine engine;
+  FleetOptions options = Fast();
+  options.idle_interval = std::chrono::hours(1);
+  options.models_interval = std::chrono::hours(1);
+  Fleet& fleet = Make(options);
+  fleet.SetEndpoints({engine.Spec()});
+  fleet.Start();
+  ASSERT_TRUE(BecomesHealthy());
+  EXPECT_EQ(engine.healths, 1);
+  engine.waiting = 42;
+  fleet.Touch(First()->id);
+  ASSERT_TRUE(Eventually([&] { return First()->load.waiting == 42; }));
+  ASSERT_TRUE(Eventually([&] { return engine.healths >= 4; }));
+  EXPECT_EQ(engine.model_lists, 1);
+}
+
+TEST_F(FleetTest, KeepsTheOldLoadWhenMetricsFail) {
+  FakeEngine engine;
+  engine.waiting = 7;
+  Fleet& fleet = Make();
+  fleet.SetEndpoints({engine.Spec()});
+  fleet.Start();
+  ASSERT_TRUE(BecomesHealthy());
+  engine.broken_metrics = true;
+  const int before = engine.healths;
+  ASSERT_TRUE(Eventually([&] { return engine.healths >= before + 4; }));
+  EXPECT_EQ(First()->health, Health::kHealthy);
+  EXPECT_EQ(First()->load.waiting, 7);
+  EXPECT_NE(
+      registry_.Render().find("llm_d_epp_datalayer_poll_errors_total{source_type=\"metrics\"}"),
+      std::string::npos);
+}
+
+TEST_F(FleetTest, NoticesNewModelsAndTellsListeners) {
+  FakeEngine engine;
+  Fleet& fleet = Make();
+  Mutex mutex;
+  std::set<std::string> heard;
+  fleet.OnChange([&](const Snapshot& snapshot) {
+    MutexLock lock(mutex);
+    for (const auto& endpoint : snapshot.endpoints) {
+      for (const auto& model : endpoint->models) heard.insert(model.id);
+    }
+  });
+  const auto has_heard = [&](const std::string& what) {
+    MutexLock lock(mutex);
+    return heard.contains(what);
+  };
+  fleet.SetEndpoints({engine.Spec()});
+  fleet.Start();
+  ASSERT_TRUE(Eventually([&] { return has_heard("m"); }));
+  engine.SetModel("new-adapter");
+  ASSERT_TRUE(Eventually([&] { return has_heard("new-adapter"); }));
+  fleet.Stop();
+}
+
+TEST_F(FleetTest, KeepsIdentityOfEndpointsThatStay) {
+  FakeEngine first;
+  FakeEngine second;
+  Fleet& fleet = Make();
+  fleet.SetEndpoints({first.Spec("a")});
+  fleet.Start();
+  ASSERT_TRUE(BecomesHealthy());
+  const EndpointId id = First()->id;
+  EndpointSpec relabelled = first.Spec("a");
+  relabelled.labels["role"] = "decode";
+  fleet.SetEndpoints({second.Spec("b"), relabelled});
+  const auto snapshot = fleet.snapshot();
+  ASSERT_EQ(snapshot->endpoints.size(), 2u);
+  EXPECT_EQ(snapshot->endpoints[1]->id, id);
+  EXPECT_EQ(snapshot->endpoints[1]->health, Health::kHealthy);
+  EXPECT_EQ(snapshot->endpoints[1]->spec.labels.at("role"), "decode");
+  EXPECT_NE(snapshot->endpoints[0]->id, id);
+  ASSERT_TRUE(Eventually([&] { return First()->health == Health::kHealthy; }));
+  const auto ticket = fleet.inflight().Book(id, 0, 1, 1);
+  fleet.SetEndpoints({second.Spec("b")});
+  EXPECT_EQ(fleet.snapshot()->Find(id), nullptr);
+  EXPECT_EQ(fleet.inflight().Load(id).requests, 0);
+  fleet.SetEndpoints({first.Spec("a")});
+  EXPECT_NE(First()->id, id);
+}
+
+TEST_F(FleetTest, RendersPoolMetricsAndForgetsThoseWhoLeft) {
+  Fleet& fleet = Make();
+  EndpointSpec spec;
+  for (const char* name : {"a", "b"}) {
+    spec.name = name;
+    spec.url.address = {name, 1};
+    auto specs = std::vector<EndpointSpec>{};
+    for (const auto& endpoint : fleet.snapshot()->endpoints) specs.push_back(endpoint->spec);
+    specs.push_back(spec);
+    fleet.SetEndpoints(specs);
+  }
+  int waiting = 0;
+  for (const auto& endpoint : fleet.snapshot()->endpoints) {
+    fleet.UpdateForTest(endpoint->id, [&](Endpoint& change) {
+      change.health = Health::kHealthy;
+      change.load.kv_usage = 0.5;
+      change.load.waiting = waiting += 2;
+    });
+  }
+  std::string text = registry_.Render();
+  for (const char* line :
+       {"llm_d_epp_ready_endpoints{name=\"default\"} 2",
+        "llm_d_epp_average_kv_cache_utilization{name=\"default\"} 0.5",
+        "llm_d_epp_average_queue_size{name=\"default\"} 3",
+        "llm_d_epp_std_dev_queue_size{name=\"default\"} 1", "inference_pool_ready_pods",
+        "warmpath_endpoint_healthy{endpoint=\"b\"} 1"}) {
+    EXPECT_NE(text.find(line), std::string::npos) << line << "\n" << text;
+  }
+  fleet.SetEndpoints({fleet.snapshot()->endpoints[0]->spec});
+  text = registry_.Render();
+  EXPECT_EQ(text.find("endpoint=\"b\""), std::string::npos) << text;
+}
+
+TEST_F(FleetTest, StopsInTheMiddleOfEverything) {
+  FakeEngine engine;
+  for (int i = 0; i < 20; ++i) {
+    Fleet& fleet = Make();
+    fleet.SetEndpoints({engine.Spec()});
+    fleet.Start();
+    fleet.Touch(First()->id);
+    if (i % 2) fleet.SetEndpoints({});
+    fleet.Stop();
+    fleet.Stop();
+    fleet_.reset();
+  }
+}
+
+}  // namespace
+}  // namespace warmpath::fleet

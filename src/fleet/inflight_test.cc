@@ -1,0 +1,102 @@
+#include "fleet/inflight.h"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace warmpath::fleet {
+namespace {
+
+TEST(Inflight, BooksPrefillThenDecodeThenNothing) {
+  InflightLedger ledger;
+  InflightTicket ticket = ledger.Book(7, 0, 100, 300);
+  InflightLoad load = ledger.Load(7);
+  EXPECT_EQ(load.requests, 1);
+  EXPECT_EQ(load.prefill_requests, 1);
+  EXPECT_EQ(load.prefill_tokens, 100);
+  EXPECT_EQ(load.decode_tokens, 0);
+  ticket.PrefillDone();
+  ticket.PrefillDone();
+  load = ledger.Load(7);
+  EXPECT_EQ(load.requests, 1);
+  EXPECT_EQ(load.prefill_requests, 0);
+  EXPECT_EQ(load.prefill_tokens, 0);
+  EXPECT_EQ(load.decode_tokens, 300);
+  ticket.Release();
+  ticket.Release();
+  load = ledger.Load(7);
+  EXPECT_EQ(load.requests, 0);
+  EXPECT_EQ(load.decode_tokens, 0);
+}
+
+TEST(Inflight, CountsRanksApartAndTogether) {
+  InflightLedger ledger;
+  const InflightTicket a = ledger.Book(1, 0, 10, 20);
+  const InflightTicket b = ledger.Book(1, 3, 5, 20);
+  const InflightTicket c = ledger.Book(2, 0, 1, 20);
+  EXPECT_EQ(ledger.Load(1).requests, 2);
+  EXPECT_EQ(ledger.Load(1).prefill_tokens, 15);
+  EXPECT_EQ(ledger.Load(1, 0).prefill_tokens, 10);
+  EXPECT_EQ(ledger.Load(1, 3).prefill_tokens, 5);
+  EXPECT_EQ(ledger.Load(1, 1).requests, 0);
+  EXPECT_EQ(ledger.Load(2).requests, 1);
+  EXPECT_EQ(ledger.Load(99).requests, 0);
+}
+
+TEST(Inflight, ReleasesWhenTheTicketDies) {
+  InflightLedger ledger;
+  {
+    InflightTicket outer;
+    {
+      InflightTicket inner = ledger.Book(1, 0, 10, 20);
+      outer = std::move(inner);
+    }
+    EXPECT_EQ(ledger.Load(1).requests, 1);
+    outer = ledger.Book(1, 1, 1, 2);  // releases what it held
+    EXPECT_EQ(ledger.Load(1).requests, 1);
+    EXPECT_EQ(ledger.Load(1, 0).requests, 0);
+  }
+  EXPECT_EQ(ledger.Load(1).requests, 0);
+}
+
+TEST(Inflight, TicketsOutliveTheirEndpointAndTheLedger) {
+  InflightTicket ticket;
+  {
+    InflightLedger ledger;
+    ticket = ledger.Book(1, 0, 10, 20);
+    ledger.Forget(1);
+    EXPECT_EQ(ledger.Load(1).requests, 0);
+    EXPECT_EQ(ledger.Load(1, 0).requests, 0);
+  }
+  ticket.PrefillDone();
+  ticket.Release();
+}
+
+TEST(Inflight, BalancesUnderConcurrency) {
+  InflightLedger ledger;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&ledger, t] {
+      for (int i = 0; i < 2000; ++i) {
+        InflightTicket ticket =
+            ledger.Book(static_cast<EndpointId>(i % 5), static_cast<uint16_t>(t), 3, 9);
+        if (i % 2) ticket.PrefillDone();
+        EXPECT_GE(ledger.Load(static_cast<EndpointId>(i % 5)).requests, 1);
+        if (i % 500 == 0) ledger.Forget(100 + static_cast<EndpointId>(t));
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  for (EndpointId id = 0; id < 5; ++id) {
+    const InflightLoad load = ledger.Load(id);
+    EXPECT_EQ(load.requests, 0);
+    EXPECT_EQ(load.prefill_requests, 0);
+    EXPECT_EQ(load.prefill_tokens, 0);
+    EXPECT_EQ(load.decode_tokens, 0);
+  }
+}
+
+}  // namespace
+}  // namespace warmpath::fleet
