@@ -1,6 +1,9 @@
-// From a request body to the very token ids the engine computes. Thread-safe; caches rendered prefixes.
+// From a request body to the very token ids the engine computes. Thread-safe; caches rendered
+// prefixes.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -14,12 +17,15 @@
 namespace warmpath::prompt {
 
 struct EncodedPrompt {
-  std::string text;  // rendered chat or completion text; empty for prompts given as ids. Never logged.
+  std::string
+      text;  // rendered chat or completion text; empty for prompts given as ids. Never logged.
   std::vector<kv::TokenId> ids;
 };
 
 struct EncoderOptions {
-  size_t cache_bytes = size_t{64} << 20;  // rendered prefixes and their ids
+  size_t cache_bytes = size_t{64} << 20;  // rendered prefixes and their ids; 0: no cache
+  std::function<int64_t()>
+      now;  // seconds since 1970 for templates with a date; empty: the system clock
 };
 
 class Encoder {
@@ -30,8 +36,9 @@ class Encoder {
   Encoder& operator=(const Encoder&) = delete;
 
   // One entry per prompt of the body (chat: one; completions: string, [string], [ids], [[ids]]).
-  // kInvalidArgument: the engine will refuse this body too (the message is ours); kUnsupported: exact tokens cannot be had here
-  // (multimodal parts, request-level chat_template, template features we do not run): route by load.
+  // kInvalidArgument: the engine will refuse this body too (the message is ours); kUnsupported:
+  // exact tokens cannot be had here (multimodal parts, request-level chat_template, template
+  // features we do not run): route by load.
   Result<std::vector<EncodedPrompt>> Encode(Api api, std::string_view body) const;
   const Tokenizer& tokenizer() const;
 

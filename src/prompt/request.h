@@ -30,14 +30,15 @@ struct RequestView {
   Api api = Api::kOther;
   std::string model;  // "" when absent or null: the engine's default model
   bool stream = false;
-  bool include_usage = false;  // stream_options.include_usage
-  std::string cache_salt;      // "" when absent
+  bool include_usage = false;          // stream_options.include_usage
+  std::string cache_salt;              // "" when absent
   std::optional<uint64_t> max_tokens;  // max_completion_tokens, else max_tokens
   uint32_t n = 1;
 };
 
-// `body` must be a JSON object; duplicate keys: the last wins; depth at most 64 and bounded count of values, else kInvalidArgument.
-// Wrong types of the fields above are left for the engine to refuse (the field keeps its default).
+// `body` must be a JSON object; duplicate keys: the last wins; depth at most 64 and bounded count
+// of values, else kInvalidArgument. Wrong types of the fields above are left for the engine to
+// refuse (the field keeps its default).
 Result<RequestView> ReadRequest(Api api, std::string_view body);
 
 }  // namespace warmpath::prompt

@@ -1,6 +1,8 @@
-// Exact tokens in process: a tokenizer.json with its chat template, loaded once from a directory, immutable, thread-safe.
+// Exact tokens in process: a tokenizer.json with its chat template, loaded once from a directory,
+// immutable, thread-safe.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -14,26 +16,43 @@ namespace warmpath::prompt {
 
 class Tokenizer {
  public:
-  // `dir` holds tokenizer.json and, for chat, tokenizer_config.json (or chat_template.jinja). The fast path (fastokens) is checked
-  // against the reference (Hugging Face tokenizers) here and dropped on any difference. Errors name the file and the reason.
+  // `dir` holds tokenizer.json and, for chat, tokenizer_config.json (or chat_template.jinja). The
+  // fast path (fastokens) is checked against the reference (Hugging Face tokenizers) here and
+  // dropped on any difference. Errors name the file and the reason.
   static Result<std::shared_ptr<const Tokenizer>> Load(const std::string& dir);
   ~Tokenizer();
   Tokenizer(const Tokenizer&) = delete;
   Tokenizer& operator=(const Tokenizer&) = delete;
 
-  // Special-token strings inside `text` become special tokens, as in the engine. `add_special_tokens` adds BOS and the like.
+  // Special-token strings inside `text` become special tokens, as in the engine.
+  // `add_special_tokens` adds BOS and the like.
   Result<std::vector<kv::TokenId>> Encode(std::string_view text, bool add_special_tokens) const;
   // Text of `ids`; invalid UTF-8 becomes U+FFFD. Special tokens are left out when asked.
   Result<std::string> Decode(std::span<const kv::TokenId> ids, bool skip_special_tokens) const;
 
-  // `context_json`: one JSON object with messages, tools, add_generation_prompt, ... as the template sees them (chat.h makes it).
-  // A template that refuses (raise_exception) is kInvalidArgument with its message; one we cannot run faithfully kUnsupported.
-  Result<std::string> RenderChat(std::string_view context_json) const;
+  // `context_json`: one JSON object with messages, tools, add_generation_prompt, ... as the
+  // template sees them. A template that refuses (raise_exception) is kInvalidArgument with its
+  // message; one we cannot run faithfully kUnsupported. `now`: seconds since 1970 for templates
+  // that print a date, negative for the system clock.
+  Result<std::string> RenderChat(std::string_view context_json, int64_t now = -1) const;
+  // The same for a chat completions body as the client sent it: the engine's normalisation of
+  // messages comes first.
+  struct ChatText {
+    std::string text;
+    bool add_special_tokens = false;
+    uint64_t truncate_to = 0;  // keep the last so many tokens; 0 keeps all
+  };
+  Result<ChatText> RenderChatBody(std::string_view body, int64_t now = -1) const;
+  // Ascending byte positions in `text`: ends of leading pieces, each at least `min_bytes` long and
+  // ending with a special token. Encoding the pieces and the rest one by one, without added special
+  // tokens, gives the ids of the whole text. Empty for tokenizers where that does not hold.
+  Result<std::vector<uint64_t>> CutPoints(std::string_view text, size_t min_bytes) const;
   bool has_chat_template() const;
   std::string_view chat_template() const;
 
-  std::string_view backend() const;  // "fastokens" or "tokenizers"
-  uint32_t vocab_size() const;       // ids are below it
+  std::string_view backend() const;          // "fastokens" or "tokenizers"
+  uint32_t vocab_size() const;               // ids are below it
+  std::string_view fallback_reason() const;  // why the backend is not fastokens; empty when it is
 
  private:
   struct Impl;
@@ -41,8 +60,9 @@ class Tokenizer {
   std::unique_ptr<Impl> impl_;
 };
 
-// Where a model's tokenizer is: an existing directory as it is; otherwise a name such as "Qwen/Qwen3-0.6B" in the Hugging Face
-// cache (HF_HUB_CACHE, HF_HOME, ~/.cache/huggingface; HF_HUB_OFFLINE is implied). Errors list the places looked at.
+// Where a model's tokenizer is: an existing directory as it is; otherwise a name such as
+// "Qwen/Qwen3-0.6B" in the Hugging Face cache (HF_HUB_CACHE, HF_HOME, ~/.cache/huggingface;
+// HF_HUB_OFFLINE is implied). Errors list the places looked at.
 Result<std::string> FindTokenizerDirectory(std::string_view directory_or_name);
 
 }  // namespace warmpath::prompt

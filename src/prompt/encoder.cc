@@ -1,0 +1,230 @@
+#include "prompt/encoder.h"
+
+#include <fmt/core.h>
+
+#include <optional>
+#include <utility>
+
+#include "codec/json_reader.h"
+#include "prompt/piece_cache.h"
+
+namespace warmpath::prompt {
+namespace {
+
+using codec::JsonCursor;
+using codec::JsonKind;
+
+// Pieces shorter than this cost more to look up than to tokenize.
+constexpr size_t kMinPieceBytes = 256;
+constexpr size_t kMaxPrompts = 4096;
+constexpr size_t kMaxPromptIds = size_t{4} << 20;  // of one body, all prompts together
+
+// The fields of a completions body that make its tokens.
+struct CompletionsBody {
+  std::vector<std::string> texts;
+  std::vector<std::vector<kv::TokenId>> ids;
+  bool has_prompt = false;
+  bool add_special_tokens = true;
+  std::optional<Error> refused;
+};
+
+tl::unexpected<Error> Refused(std::string message) {
+  return Fail(Code::kInvalidArgument, std::move(message));
+}
+
+Status ReadId(JsonCursor& value, uint32_t limit, std::vector<kv::TokenId>& ids) {
+  const auto id = value.Int();
+  if (!id || *id < 0) return Refused("prompt: token ids are whole numbers from 0");
+  if (*id >= limit) return Refused(fmt::format("prompt: token id {} is out of vocabulary", *id));
+  ids.push_back(static_cast<kv::TokenId>(*id));
+  return {};
+}
+
+Status ReadPromptList(JsonCursor& list, uint32_t id_limit, CompletionsBody& out) {
+  std::optional<JsonKind> first;
+  size_t count = 0;
+  std::vector<kv::TokenId> flat;
+  WP_RETURN_IF_ERROR(list.ForEachElement([&](size_t, JsonCursor& element) -> Status {
+    WP_TRY(const JsonKind kind, element.Kind());
+    if (!first) first = kind;
+    if (kind != *first)
+      return Refused("prompt: a list holds strings, ids or lists of ids, not a mix");
+    switch (kind) {
+      case JsonKind::kString: {
+        if (out.texts.size() >= kMaxPrompts) return Fail(Code::kUnsupported, "too many prompts");
+        WP_TRY(const std::string_view text, element.String());
+        out.texts.emplace_back(text);
+        return {};
+      }
+      case JsonKind::kNumber:
+        if (++count > kMaxPromptIds) return Fail(Code::kUnsupported, "too many token ids");
+        return ReadId(element, id_limit, flat);
+      case JsonKind::kArray: {
+        if (out.ids.size() >= kMaxPrompts) return Fail(Code::kUnsupported, "too many prompts");
+        auto& ids = out.ids.emplace_back();
+        WP_RETURN_IF_ERROR(element.ForEachElement([&](size_t, JsonCursor& id) -> Status {
+          if (++count > kMaxPromptIds) return Fail(Code::kUnsupported, "too many token ids");
+          return ReadId(id, id_limit, ids);
+        }));
+        if (ids.empty()) return Refused("prompt: empty");
+        return {};
+      }
+      default:
+        return Refused("prompt: a list holds strings, ids or lists of ids");
+    }
+  }));
+  if (!first) return Refused("prompt: empty");
+  if (*first == JsonKind::kNumber) out.ids.push_back(std::move(flat));
+  return {};
+}
+
+// Fills the prompt of `out`; what the engine would refuse is kept in `out.refused`, because a later
+// key of the same name wins.
+Status ReadPrompt(JsonCursor& value, uint32_t id_limit, CompletionsBody& out) {
+  out.texts.clear();
+  out.ids.clear();
+  out.refused.reset();
+  out.has_prompt = true;
+  WP_TRY(const JsonKind kind, value.Kind());
+  Status status;
+  if (kind == JsonKind::kString) {
+    WP_TRY(const std::string_view text, value.String());
+    out.texts.emplace_back(text);
+  } else if (kind == JsonKind::kArray) {
+    status = ReadPromptList(value, id_limit, out);
+  } else {
+    out.has_prompt = kind != JsonKind::kNull;
+    if (out.has_prompt) status = Refused("prompt: a string or a list");
+  }
+  if (!status) out.refused = status.error();
+  return {};
+}
+
+Result<CompletionsBody> ReadCompletions(std::string_view body, uint32_t id_limit) {
+  CompletionsBody out;
+  std::optional<Error> unsupported;
+  const auto set = [](JsonCursor& value) {
+    const auto kind = value.Kind();
+    return kind && *kind != JsonKind::kNull;
+  };
+  WP_RETURN_IF_ERROR(
+      codec::ReadJsonObject(body, [&](std::string_view key, JsonCursor& value) -> Status {
+        if (key == "prompt") return ReadPrompt(value, id_limit, out);
+        if (key == "add_special_tokens") {
+          const auto flag = value.Bool();
+          if (!flag) return Refused("add_special_tokens must be a boolean");
+          out.add_special_tokens = *flag;
+        } else if ((key == "truncate_prompt_tokens" || key == "prompt_embeds" || key == "suffix") &&
+                   set(value)) {
+          unsupported = Error{.code = Code::kUnsupported, .message = std::string(key)};
+        }
+        return {};
+      }));
+  if (out.refused) return tl::unexpected<Error>(*out.refused);
+  if (unsupported) return tl::unexpected<Error>(*unsupported);
+  if (!out.has_prompt) return Refused("prompt: missing");
+  return out;
+}
+
+}  // namespace
+
+struct Encoder::Impl {
+  std::shared_ptr<const Tokenizer> tokenizer;
+  EncoderOptions options;
+  mutable PieceCache pieces;
+
+  Impl(std::shared_ptr<const Tokenizer> t, EncoderOptions o)
+      : tokenizer(std::move(t)), options(std::move(o)), pieces(options.cache_bytes) {}
+
+  // Ids of `text` without added special tokens, taking known leading pieces from the cache. Exact:
+  // CutPoints only cuts where the tokenizer itself never looks across, and a cached piece is
+  // compared byte by byte. Cut points depend on the text before them alone, so the pieces of a
+  // conversation stay the same when it grows.
+  Result<std::vector<kv::TokenId>> EncodePieces(std::string_view text) const {
+    std::vector<uint64_t> ends;
+    if (options.cache_bytes > 0) {
+      WP_TRY(ends, tokenizer->CutPoints(text, kMinPieceBytes));
+    }
+    if (ends.empty()) return tokenizer->Encode(text, false);
+    std::vector<kv::TokenId> ids;
+    ids.reserve(text.size() / 4);
+    size_t start = 0;
+    for (const uint64_t end : ends) {
+      const std::string_view piece = text.substr(start, end - start);
+      PieceCache::Ids known = pieces.Find(piece);
+      if (known == nullptr) {
+        WP_TRY(auto fresh, tokenizer->Encode(piece, false));
+        known = std::make_shared<const std::vector<kv::TokenId>>(std::move(fresh));
+        pieces.Put(piece, known);
+      }
+      ids.insert(ids.end(), known->begin(), known->end());
+      start = end;
+    }
+    WP_TRY(const auto rest, tokenizer->Encode(text.substr(start), false));
+    ids.insert(ids.end(), rest.begin(), rest.end());
+    return ids;
+  }
+
+  Result<EncodedPrompt> EncodeText(std::string text, bool add_special_tokens) const {
+    EncodedPrompt prompt;
+    if (add_special_tokens) {
+      WP_TRY(prompt.ids, tokenizer->Encode(text, true));
+    } else {
+      WP_TRY(prompt.ids, EncodePieces(text));
+    }
+    prompt.text = std::move(text);
+    return prompt;
+  }
+
+  Result<std::vector<EncodedPrompt>> EncodeChat(std::string_view body) const {
+    // The same bounds as every other body, before the renderer builds a tree of it.
+    if (auto bounds = codec::CheckJsonBounds(body, {}); !bounds) {
+      return Refused(bounds.error().message);
+    }
+    WP_TRY(auto chat, tokenizer->RenderChatBody(body, options.now ? options.now() : -1));
+    WP_TRY(auto prompt, EncodeText(std::move(chat.text), chat.add_special_tokens));
+    if (chat.truncate_to > 0 && prompt.ids.size() > chat.truncate_to) {
+      prompt.ids.erase(prompt.ids.begin(),
+                       prompt.ids.end() - static_cast<std::ptrdiff_t>(chat.truncate_to));
+    }
+    std::vector<EncodedPrompt> prompts;
+    prompts.push_back(std::move(prompt));
+    return prompts;
+  }
+
+  Result<std::vector<EncodedPrompt>> EncodeCompletions(std::string_view body) const {
+    auto read = ReadCompletions(body, tokenizer->vocab_size());
+    if (!read) {
+      const bool bounds = read.error().code == Code::kOutOfBounds;
+      return Fail(bounds ? Code::kInvalidArgument : read.error().code, read.error().message);
+    }
+    std::vector<EncodedPrompt> prompts;
+    for (auto& text : read->texts) {
+      WP_TRY(auto prompt, EncodeText(std::move(text), read->add_special_tokens));
+      prompts.push_back(std::move(prompt));
+    }
+    for (auto& ids : read->ids) prompts.push_back(EncodedPrompt{.text = {}, .ids = std::move(ids)});
+    return prompts;
+  }
+};
+
+Encoder::Encoder(std::shared_ptr<const Tokenizer> tokenizer, EncoderOptions options)
+    : impl_(std::make_unique<Impl>(std::move(tokenizer), std::move(options))) {}
+Encoder::~Encoder() = default;
+
+Result<std::vector<EncodedPrompt>> Encoder::Encode(Api api, std::string_view body) const {
+  switch (api) {
+    case Api::kChatCompletions:
+      return impl_->EncodeChat(body);
+    case Api::kCompletions:
+      return impl_->EncodeCompletions(body);
+    default:
+      return Fail(Code::kUnsupported, "no exact tokens for this API");
+  }
+}
+
+const Tokenizer& Encoder::tokenizer() const {
+  return *impl_->tokenizer;
+}
+
+}  // namespace warmpath::prompt
