@@ -35,8 +35,9 @@ struct HttpRequest {
   std::string method;  // "GET"
   std::string target;  // origin form: "/v1/models?x=1"
   Headers headers;
-  std::string body;         // whole; framing removed. Its capacity may exceed its size (parsers want padding).
-  std::string peer;         // "127.0.0.1:54321", empty on requests we send
+  std::string
+      body;  // whole; framing removed. Its capacity may exceed its size (parsers want padding).
+  std::string peer;                // "127.0.0.1:54321", empty on requests we send
   std::string_view path() const;   // target without the query
   std::string_view query() const;  // "" when absent
 };
@@ -55,7 +56,8 @@ struct HttpResponse {
 std::string_view ReasonPhrase(int status);
 // Value of `key` in a query string, percent-decoded.
 std::optional<std::string> QueryParameter(std::string_view query, std::string_view key);
-// Connection, Keep-Alive, Proxy-*, TE, Trailer, Transfer-Encoding, Upgrade and whatever Connection names: never forwarded.
+// Connection, Keep-Alive, Proxy-*, TE, Trailer, Transfer-Encoding, Upgrade and whatever Connection
+// names: never forwarded.
 void RemoveHopByHop(Headers& headers);
 
 }  // namespace warmpath::net

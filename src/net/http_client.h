@@ -16,18 +16,19 @@ namespace warmpath::net {
 
 struct HttpClientOptions {
   Duration connect_timeout = std::chrono::seconds(2);
-  Duration idle_pool_timeout = std::chrono::seconds(55);  // shorter than uvicorn's and our own keep-alive
+  Duration idle_pool_timeout =
+      std::chrono::seconds(55);  // shorter than uvicorn's and our own keep-alive
   size_t max_idle_per_host = 256;
   size_t max_head_bytes = 64 << 10;
 };
 
 // How a call failed decides whether it may be tried again elsewhere.
 enum class CallFailure {
-  kConnect,       // no connection: nothing was sent
-  kBeforeHead,    // connection lost after sending, before the response head was complete
-  kAfterHead,     // lost, malformed or timed out in the body
-  kTimeout,       // a deadline given by the caller passed before the head
-  kProtocol,      // the peer's bytes are not HTTP/1.1
+  kConnect,     // no connection: nothing was sent
+  kBeforeHead,  // connection lost after sending, before the response head was complete
+  kAfterHead,   // lost, malformed or timed out in the body
+  kTimeout,     // a deadline given by the caller passed before the head
+  kProtocol,    // the peer's bytes are not HTTP/1.1
 };
 
 struct CallHandlers {
@@ -44,7 +45,8 @@ struct CallOptions {
   Duration idle_timeout = std::chrono::minutes(10);  // between two reads of the body
 };
 
-// Handle on a call in flight; destroying it cancels the call (its connection is closed). Loop-confined.
+// Handle on a call in flight; destroying it cancels the call (its connection is closed).
+// Loop-confined.
 class HttpCall {
  public:
   virtual ~HttpCall() = default;
@@ -60,17 +62,21 @@ class HttpClient {
   static std::unique_ptr<HttpClient> Create(Loop& loop, HttpClientOptions options);
   virtual ~HttpClient() = default;
 
-  // Sends `request` (target relative to url.base_path; Host, Content-Length added when absent; body byte for byte).
-  // Handlers are never called from inside Send. A pooled connection that turns out to be closed by the peer before any byte of the
-  // answer is replaced by a fresh one once, silently. https is refused with kUnsupported in this version.
+  // Sends `request` (target relative to url.base_path; Host, Content-Length added when absent; body
+  // byte for byte). Handlers are never called from inside Send. A pooled connection that turns out
+  // to be closed by the peer before any byte of the answer is replaced by a fresh one once,
+  // silently. https is refused with kUnsupported in this version.
   [[nodiscard]] virtual std::unique_ptr<HttpCall> Send(const Url& url, HttpRequest request,
-                                                       CallOptions options, CallHandlers handlers) = 0;
-  // The whole answer (at most max_body bytes) or the failure, by `timeout` at the latest. Not cancellable but by destroying the client.
+                                                       CallOptions options,
+                                                       CallHandlers handlers) = 0;
+  // The whole answer (at most max_body bytes) or the failure, by `timeout` at the latest. Not
+  // cancellable but by destroying the client.
   virtual void Fetch(const Url& url, HttpRequest request, Duration timeout, size_t max_body,
                      std::function<void(Result<HttpResponse>)> done) = 0;
 };
 
 // For command line tools: one request on a loop of its own, blocking.
-Result<HttpResponse> FetchBlocking(const Url& url, HttpRequest request, Duration timeout, size_t max_body);
+Result<HttpResponse> FetchBlocking(const Url& url, HttpRequest request, Duration timeout,
+                                   size_t max_body);
 
 }  // namespace warmpath::net

@@ -1,4 +1,5 @@
-// HTTP/1.1 server: strict framing, keep-alive, whole request bodies up to a limit, whole or streamed answers with backpressure.
+// HTTP/1.1 server: strict framing, keep-alive, whole request bodies up to a limit, whole or
+// streamed answers with backpressure.
 #pragma once
 
 #include <functional>
@@ -14,8 +15,9 @@
 
 namespace warmpath::net {
 
-// One request being answered. Loop-confined to the loop the handler was called on. The server keeps it alive until it is answered
-// and closed; the handler may keep the shared_ptr for as long as it likes: after the connection is gone every call is a no-op.
+// One request being answered. Loop-confined to the loop the handler was called on. The server keeps
+// it alive until it is answered and closed; the handler may keep the shared_ptr for as long as it
+// likes: after the connection is gone every call is a no-op.
 class HttpExchange {
  public:
   virtual ~HttpExchange() = default;
@@ -25,9 +27,11 @@ class HttpExchange {
 
   // The whole answer; Content-Length is added. Call once, instead of Begin.
   virtual void Respond(int status, Headers headers, std::string body) = 0;
-  // A streamed answer: head now (Content-Length in `headers` if known, otherwise chunked), then Write*, then End.
+  // A streamed answer: head now (Content-Length in `headers` if known, otherwise chunked), then
+  // Write*, then End.
   virtual void Begin(int status, Headers headers) = 0;
-  // Queues bytes; returns how many bytes are queued and unsent. Above high_water() the caller should stop until OnDrain.
+  // Queues bytes; returns how many bytes are queued and unsent. Above high_water() the caller
+  // should stop until OnDrain.
   virtual size_t Write(std::string_view bytes) = 0;
   virtual void End() = 0;
   // Ends a streamed answer so that the client sees it is incomplete (connection reset).
@@ -35,28 +39,31 @@ class HttpExchange {
 
   virtual size_t high_water() const = 0;
   virtual bool closed() const = 0;  // the client went away, or the answer is complete
-  // At most one of each. OnClose fires once, when the client goes away before the answer is complete. It is watched for while the
-  // request is being handled, streamed or not.
+  // At most one of each. OnClose fires once, when the client goes away before the answer is
+  // complete. It is watched for while the request is being handled, streamed or not.
   virtual void OnClose(std::function<void()> gone) = 0;
   virtual void OnDrain(std::function<void()> drained) = 0;
 };
 
 struct HttpServerOptions {
-  size_t max_head_bytes = 64 << 10;        // over it: 431
-  size_t max_headers = 128;                // over it: 431
+  size_t max_head_bytes = 64 << 10;          // over it: 431
+  size_t max_headers = 128;                  // over it: 431
   size_t max_body_bytes = size_t{64} << 20;  // over it: 413
   size_t high_water_bytes = 256 << 10;
-  size_t max_connections = 10'000;         // over it: accepted and closed at once
-  Duration head_timeout = std::chrono::seconds(10);   // first byte of a request to the end of its head: 408
+  size_t max_connections = 10'000;  // over it: accepted and closed at once
+  Duration head_timeout =
+      std::chrono::seconds(10);  // first byte of a request to the end of its head: 408
   Duration body_timeout = std::chrono::seconds(60);   // between two reads of a body: 408
   Duration idle_timeout = std::chrono::seconds(75);   // keep-alive between requests: closed
   Duration write_timeout = std::chrono::seconds(60);  // no byte accepted by the client: closed
-  std::string server_name;                 // Server header; empty: none
-  // Body of an error the server answers itself (bad framing 400, 408, 413, 431, 501); JSON by default, OpenAI-shaped.
+  std::string server_name;                            // Server header; empty: none
+  // Body of an error the server answers itself (bad framing 400, 408, 413, 431, 501); JSON by
+  // default, OpenAI-shaped.
   std::function<std::string(int status, std::string_view reason)> error_body;
 };
 
-// Listens on one address with a SO_REUSEPORT socket per loop of the group. `handler` is called on the loop of the connection.
+// Listens on one address with a SO_REUSEPORT socket per loop of the group. `handler` is called on
+// the loop of the connection.
 class HttpServer {
  public:
   using Handler = std::function<void(std::shared_ptr<HttpExchange>)>;
@@ -70,9 +77,11 @@ class HttpServer {
   virtual uint16_t port() const = 0;
   virtual HostPort address() const = 0;
   virtual size_t connections() const = 0;
-  // Stops accepting and closes idle connections; requests at hand go on, with "Connection: close". Any thread but the loops'.
+  // Stops accepting and closes idle connections; requests at hand go on, with "Connection: close".
+  // Any thread but the loops'.
   virtual void StopAccepting() = 0;
-  // StopAccepting, then waits until the last request ended or `deadline` passed, then closes everything. Idempotent.
+  // StopAccepting, then waits until the last request ended or `deadline` passed, then closes
+  // everything. Idempotent.
   virtual void Stop(Duration deadline) = 0;
 };
 

@@ -1,7 +1,9 @@
-// Event loops: one thread, one Asio io_context each. Everything in net is confined to the loop it was made on.
+// Event loops: one thread, one Asio io_context each. Everything in net is confined to the loop it
+// was made on.
 //
-// The surface of net is callbacks and plain types: no Asio header leaves this module (docs/adr), so the modules above compile fast,
-// and a protocol above it is a state machine that tests drive without sockets.
+// The surface of net is callbacks and plain types: no Asio header leaves this module (docs/adr), so
+// the modules above compile fast, and a protocol above it is a state machine that tests drive
+// without sockets.
 #pragma once
 
 #include <functional>
@@ -37,7 +39,8 @@ class Loop {
   Loop& operator=(const Loop&) = delete;
 
   void Start();  // starts the thread
-  // Ends the thread after the work at hand; what was posted and not yet run is dropped. Idempotent. Not from the loop itself.
+  // Ends the thread after the work at hand; what was posted and not yet run is dropped. Idempotent.
+  // Not from the loop itself.
   void Stop();
 
   // Any thread. Runs `work` on the loop, in order of posting per thread.

@@ -1,0 +1,340 @@
+#include "net/client_call.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/error.hpp>
+#include <boost/asio/ip/address.hpp>
+#include <boost/asio/post.hpp>
+#include <utility>
+
+#include "base/check.h"
+#include "net/http1_writer.h"
+
+namespace warmpath::net {
+namespace {
+
+constexpr size_t kMaxResponseHeaders = 256;
+
+bool IsSendable(const HttpRequest& request) {
+  return IsToken(request.method) && request.target.starts_with('/') &&
+         std::all_of(request.target.begin(), request.target.end(),
+                     [](char c) { return c > ' ' && c <= '~'; });
+}
+
+}  // namespace
+
+ClientShared::ClientShared(Loop& owner, HttpClientOptions client_options)
+    : loop(owner),
+      options(client_options),
+      pool(std::make_shared<ClientPool>(owner, client_options.idle_pool_timeout,
+                                        client_options.max_idle_per_host)) {}
+
+ClientCall::ClientCall(std::shared_ptr<ClientShared> shared, const Url& url, HttpRequest request,
+                       CallOptions options, CallHandlers handlers)
+    : shared_(std::move(shared)),
+      address_(url.address),
+      tls_(url.tls),
+      host_(url.address.ToString()),
+      options_(options),
+      handlers_(std::move(handlers)),
+      answers_head_(request.method == "HEAD"),
+      deadline_(shared_->loop.impl().wheel, [this] { Expired(); }),
+      parser_(Http1Parser::ForResponses(
+          {.max_head_bytes = shared_->options.max_head_bytes, .max_headers = kMaxResponseHeaders})),
+      resolver_(shared_->loop.impl().io) {
+  if (!IsSendable(request)) invalid_ = "the request's method or target is malformed";
+  AppendRequestHead(head_, request, url.base_path, host_);
+  body_ = std::move(request.body);
+}
+
+ClientCall::~ClientCall() {
+  WP_DCHECK(phase_ == Phase::kDone);
+}
+
+void ClientCall::Start() {
+  shared_->calls.insert(shared_from_this());
+  asio::post(shared_->loop.impl().io, [self = shared_from_this()] {
+    if (self->phase_ != Phase::kDone) self->Begin();
+  });
+}
+
+void ClientCall::Cancel() {
+  if (phase_ == Phase::kDone) return;
+  const auto self = shared_from_this();
+  Detach();
+  handlers_ = {};
+}
+
+void ClientCall::Pause() {
+  paused_ = true;
+  if (phase_ == Phase::kBody) deadline_.Clear();
+}
+
+void ClientCall::Resume() {
+  if (!std::exchange(paused_, false) || phase_ == Phase::kDone) return;
+  asio::post(shared_->loop.impl().io, [self = shared_from_this()] {
+    if (self->paused_ || self->phase_ == Phase::kDone || self->parsing_) return;
+    if (self->phase_ == Phase::kBody) self->deadline_.Set(self->options_.idle_timeout);
+    const std::string input = std::exchange(self->leftover_, {});
+    self->Parse(input);
+  });
+}
+
+// ---- connecting
+
+void ClientCall::Begin() {
+  if (tls_) {
+    FailCall(CallFailure::kConnect, Code::kUnsupported, "https is not supported");
+  } else if (!invalid_.empty()) {
+    FailCall(CallFailure::kProtocol, Code::kInvalidArgument, invalid_);
+  } else if ((socket_ = shared_->pool->Take(host_))) {
+    OnConnected(/*reused=*/true);
+  } else {
+    ConnectNew();
+  }
+}
+
+void ClientCall::ConnectNew() {
+  phase_ = Phase::kConnecting;
+  deadline_.Set(shared_->options.connect_timeout);
+  candidates_.clear();
+  next_candidate_ = 0;
+  error_code not_an_ip;
+  const auto ip = asio::ip::make_address(address_.host, not_an_ip);
+  if (not_an_ip) {
+    Resolve();
+    return;
+  }
+  candidates_.emplace_back(ip, address_.port);
+  TryConnect();
+}
+
+void ClientCall::Resolve() {
+  resolver_.async_resolve(
+      address_.host, std::to_string(address_.port), tcp::resolver::numeric_service,
+      [self = shared_from_this()](const error_code& error,
+                                  const tcp::resolver::results_type& found) {
+        if (self->phase_ == Phase::kDone) return;
+        if (error) {
+          self->FailCall(
+              CallFailure::kConnect, Code::kUnavailable,
+              fmt::format("cannot resolve {}: {}", self->address_.host, error.message()));
+          return;
+        }
+        for (const auto& entry : found) self->candidates_.push_back(entry.endpoint());
+        self->TryConnect();
+      });
+}
+
+void ClientCall::TryConnect() {
+  if (next_candidate_ == candidates_.size()) {
+    FailCall(CallFailure::kConnect, Code::kUnavailable,
+             fmt::format("cannot connect to {}: {}", host_, connect_error_));
+    return;
+  }
+  socket_ = std::make_unique<TcpSocket>(shared_->loop.impl().io);
+  socket_->async_connect(candidates_[next_candidate_++],
+                         [self = shared_from_this()](const error_code& error) {
+                           if (self->phase_ != Phase::kConnecting) return;
+                           if (error) {
+                             self->connect_error_ = error.message();
+                             self->TryConnect();
+                             return;
+                           }
+                           self->OnConnected(/*reused=*/false);
+                         });
+}
+
+void ClientCall::OnConnected(bool reused) {
+  reused_ = reused;
+  if (!reused) {
+    error_code ignored;
+    socket_->set_option(tcp::no_delay(true), ignored);
+    socket_->non_blocking(true, ignored);
+  }
+  phase_ = Phase::kHead;
+  parser_.Reset(answers_head_);
+  sent_ = 0;
+  send_failed_ = false;
+  deadline_.Set(options_.head_timeout);
+  WatchRead();
+  SendMore();
+}
+
+// ---- sending
+
+void ClientCall::SendMore() {
+  while (sent_ < head_.size() + body_.size()) {
+    const size_t head_left = head_.size() - std::min(sent_, head_.size());
+    const size_t body_sent = sent_ - (head_.size() - head_left);
+    const std::array<asio::const_buffer, 2> buffers{
+        asio::buffer(head_.data() + (head_.size() - head_left), head_left),
+        asio::buffer(body_.data() + body_sent, body_.size() - body_sent)};
+    error_code error;
+    const size_t size = socket_->write_some(buffers, error);
+    if (error == asio::error::would_block || error == asio::error::interrupted) {
+      socket_->async_wait(TcpSocket::wait_write,
+                          [self = shared_from_this(), socket = socket_.get()](const error_code& e) {
+                            // The socket may have been replaced meanwhile.
+                            if (!e && self->socket_.get() == socket) self->SendMore();
+                          });
+      return;
+    }
+    if (error) {
+      // The peer may have answered before it stopped reading: reading tells.
+      send_failed_ = true;
+      return;
+    }
+    sent_ += size;
+  }
+}
+
+// ---- reading
+
+void ClientCall::WatchRead() {
+  if (watching_read_ || paused_) return;
+  watching_read_ = true;
+  socket_->async_wait(TcpSocket::wait_read,
+                      [self = shared_from_this(), socket = socket_.get()](const error_code& error) {
+                        if (self->socket_.get() != socket) return;
+                        self->watching_read_ = false;
+                        if (error || self->paused_) return;
+                        self->OnReadable();
+                      });
+}
+
+void ClientCall::OnReadable() {
+  auto& scratch = shared_->loop.impl().scratch;
+  error_code error;
+  const size_t size = socket_->read_some(asio::buffer(scratch), error);
+  if (error == asio::error::would_block || error == asio::error::interrupted) {
+    WatchRead();
+  } else if (error) {
+    Broken(error);
+  } else {
+    got_bytes_ = true;
+    if (phase_ == Phase::kBody) deadline_.Set(options_.idle_timeout);
+    Parse({scratch.data(), size});
+  }
+}
+
+void ClientCall::Parse(std::string_view input) {
+  const auto self = shared_from_this();
+  parsing_ = true;
+  while (phase_ != Phase::kDone) {
+    if (paused_) {
+      leftover_ = input;
+      break;
+    }
+    switch (parser_.Next(input)) {
+      case Http1Parser::Event::kHead:
+        phase_ = Phase::kBody;
+        deadline_.Set(options_.idle_timeout);
+        if (const auto on_head = std::exchange(handlers_.on_head, nullptr)) {
+          on_head({parser_.status(), std::move(parser_.headers())});
+        }
+        break;
+      case Http1Parser::Event::kBody:
+        if (handlers_.on_data) {
+          // Cancel inside on_data must not destroy what is running.
+          const auto on_data = std::move(handlers_.on_data);
+          on_data(parser_.body());
+          if (phase_ != Phase::kDone) handlers_.on_data = std::move(on_data);
+        }
+        break;
+      case Http1Parser::Event::kEnd:
+        // Bytes after the answer were not asked for: the connection is not used again.
+        if (!input.empty()) socket_.reset();
+        Complete();
+        break;
+      case Http1Parser::Event::kError:
+        FailCall(phase_ == Phase::kHead ? CallFailure::kProtocol : CallFailure::kAfterHead,
+                 Code::kUnavailable, fmt::format("answer of {}: {}", host_, parser_.error()));
+        break;
+      case Http1Parser::Event::kNeedMore:
+        parsing_ = false;
+        WatchRead();
+        return;
+    }
+  }
+  parsing_ = false;
+}
+
+void ClientCall::Broken(const error_code& error) {
+  if (phase_ == Phase::kBody) {
+    if (error == asio::error::eof && parser_.Close() == Http1Parser::Event::kEnd) {
+      socket_.reset();
+      Complete();
+      return;
+    }
+    FailCall(CallFailure::kAfterHead, Code::kUnavailable,
+             fmt::format("connection to {} lost in the answer: {}", host_, error.message()));
+    return;
+  }
+  if (reused_ && !replaced_ && !got_bytes_) {
+    // The peer closed the idle connection as we took it.
+    replaced_ = true;
+    watching_read_ = false;
+    socket_.reset();
+    ConnectNew();
+    return;
+  }
+  FailCall(CallFailure::kBeforeHead, Code::kUnavailable,
+           fmt::format("connection to {} lost before the answer: {}", host_, error.message()));
+}
+
+// ---- ending
+
+void ClientCall::Expired() {
+  const auto self = shared_from_this();
+  switch (phase_) {
+    case Phase::kConnecting:
+      FailCall(CallFailure::kConnect, Code::kTimeout,
+               fmt::format("connecting to {} timed out", host_));
+      break;
+    case Phase::kHead:
+      FailCall(CallFailure::kTimeout, Code::kTimeout,
+               fmt::format("no answer from {} in time", host_));
+      break;
+    case Phase::kBody:
+      FailCall(CallFailure::kAfterHead, Code::kTimeout,
+               fmt::format("the answer of {} stopped", host_));
+      break;
+    case Phase::kDone:
+      break;
+  }
+}
+
+void ClientCall::Complete() {
+  const bool sent_all = sent_ == head_.size() + body_.size() && !send_failed_;
+  if (socket_ && parser_.keep_alive() && sent_all) {
+    error_code ignored;
+    socket_->cancel(ignored);
+    shared_->pool->Put(host_, std::move(socket_));
+  }
+  const auto on_end = std::move(handlers_.on_end);
+  const CallHandlers dropped = std::exchange(handlers_, {});
+  Detach();
+  if (on_end) on_end();
+}
+
+void ClientCall::FailCall(CallFailure failure, Code code, const std::string& what) {
+  const auto on_error = std::move(handlers_.on_error);
+  const CallHandlers dropped = std::exchange(handlers_, {});
+  Detach();
+  if (on_error) on_error(failure, Error{code, what});
+}
+
+void ClientCall::Detach() {
+  phase_ = Phase::kDone;
+  deadline_.Clear();
+  resolver_.cancel();
+  socket_.reset();
+  leftover_ = std::string();
+  shared_->calls.erase(shared_from_this());
+}
+
+}  // namespace warmpath::net

@@ -1,0 +1,91 @@
+// Internal to net: one call of the client: connect, send, read the answer, with deadlines,
+// backpressure and one silent replacement of a stale pooled connection. Loop-confined. Kept alive
+// by the operations it has under way and by its handle.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+
+#include "net/client_pool.h"
+#include "net/deadline_wheel.h"
+#include "net/http1_parser.h"
+#include "net/http_client.h"
+#include "net/loop_impl.h"
+
+namespace warmpath::net {
+
+class ClientCall;
+
+// What the calls of one client share. Loop-confined.
+struct ClientShared {
+  ClientShared(Loop& owner, HttpClientOptions client_options);
+
+  Loop& loop;
+  const HttpClientOptions options;
+  std::shared_ptr<ClientPool> pool;
+  std::unordered_set<std::shared_ptr<ClientCall>> calls;  // in flight
+};
+
+class ClientCall : public std::enable_shared_from_this<ClientCall> {
+ public:
+  ClientCall(std::shared_ptr<ClientShared> shared, const Url& url, HttpRequest request,
+             CallOptions options, CallHandlers handlers);
+  ~ClientCall();
+
+  void Start();  // handlers are called from later turns of the loop
+  void Cancel();
+  void Pause();
+  void Resume();
+
+ private:
+  enum class Phase { kConnecting, kHead, kBody, kDone };
+
+  void Begin();
+  void ConnectNew();
+  void Resolve();
+  void TryConnect();
+  void OnConnected(bool reused);
+  void SendMore();
+  void WatchRead();
+  void OnReadable();
+  void Parse(std::string_view input);
+  void Broken(const error_code& error);
+  void Expired();
+  void Complete();
+  void FailCall(CallFailure failure, Code code, const std::string& what);
+  void Detach();
+
+  const std::shared_ptr<ClientShared> shared_;
+  const HostPort address_;
+  const bool tls_;
+  const std::string host_;  // pool key
+  const CallOptions options_;
+  CallHandlers handlers_;
+  std::string invalid_;  // why the request cannot be sent
+  std::string head_;
+  std::string body_;
+  const bool answers_head_;
+
+  Phase phase_ = Phase::kConnecting;
+  Deadline deadline_;
+  Http1Parser parser_;
+  std::unique_ptr<TcpSocket> socket_;
+  asio::ip::basic_resolver<tcp, IoExecutor> resolver_;
+  std::vector<tcp::endpoint> candidates_;
+  size_t next_candidate_ = 0;
+  std::string connect_error_;
+
+  size_t sent_ = 0;  // of head_ and body_ together
+  bool send_failed_ = false;
+  bool reused_ = false;
+  bool replaced_ = false;  // the stale connection
+  bool got_bytes_ = false;
+  bool paused_ = false;
+  bool watching_read_ = false;
+  bool parsing_ = false;
+  std::string leftover_;  // read but not parsed, because the call was paused
+};
+
+}  // namespace warmpath::net

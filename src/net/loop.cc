@@ -1,0 +1,231 @@
+#include "net/loop.h"
+
+#include <pthread.h>
+
+#include <boost/asio/post.hpp>
+#include <future>
+#include <utility>
+
+#include "base/check.h"
+#include "net/loop_impl.h"
+
+namespace warmpath::net {
+
+// ---- TimerQueue
+
+std::shared_ptr<TimerState> TimerQueue::Add(Duration delay, Duration period,
+                                            std::function<void()> fire) {
+  auto state = std::make_shared<TimerState>();
+  state->queue = weak_from_this();
+  state->period = period;
+  state->fire = std::move(fire);
+  state->at = entries_.emplace(SystemClock().Now() + delay, state);
+  state->queued = true;
+  Arm();
+  return state;
+}
+
+void TimerQueue::Remove(TimerState& state) {
+  if (!state.queued) return;
+  state.queued = false;
+  entries_.erase(state.at);
+}
+
+void TimerQueue::Shutdown() {
+  timer_.reset();
+  entries_.clear();
+}
+
+void TimerQueue::Arm() {
+  if (!timer_ || entries_.empty()) return;
+  const TimePoint due = entries_.begin()->first;
+  if (due >= armed_for_) return;  // an earlier wake-up is already set and arms again
+  armed_for_ = due;
+  timer_->expires_at(std::chrono::time_point_cast<std::chrono::steady_clock::duration>(due));
+  timer_->async_wait([self = shared_from_this()](const error_code& error) {
+    if (error) return;
+    self->armed_for_ = TimePoint::max();
+    self->FireDue();
+    self->Arm();
+  });
+}
+
+void TimerQueue::FireDue() {
+  const TimePoint now = SystemClock().Now();
+  while (!entries_.empty() && entries_.begin()->first <= now) {
+    const std::shared_ptr<TimerState> state = entries_.begin()->second;
+    const TimePoint due = entries_.begin()->first;
+    Remove(*state);
+    // The callback may cancel or destroy its own timer: it runs from here, not from the state.
+    auto fire = std::move(state->fire);
+    fire();
+    if (state->period > Duration::zero() && !state->cancelled) {
+      state->fire = std::move(fire);
+      // A late loop skips the periods it missed.
+      const TimePoint next = std::max(due + state->period, SystemClock().Now());
+      state->at = entries_.emplace(next, state);
+      state->queued = true;
+      if (next <= now) break;
+    }
+  }
+}
+
+// ---- Timer
+
+Timer& Timer::operator=(Timer&& other) noexcept {
+  if (this != &other) {
+    Cancel();
+    state_ = std::move(other.state_);
+  }
+  return *this;
+}
+
+Timer::~Timer() {
+  Cancel();
+}
+
+void Timer::Cancel() {
+  if (!state_) return;
+  const auto state = std::static_pointer_cast<TimerState>(std::exchange(state_, nullptr));
+  state->cancelled = true;
+  if (const auto queue = state->queue.lock()) queue->Remove(*state);
+  state->fire = nullptr;
+}
+
+// ---- Loop
+
+Loop::Impl::Impl(std::string loop_name)
+    : name(std::move(loop_name)),
+      wheel(SystemClock().Now()),
+      timers(std::make_shared<TimerQueue>(io)),
+      wheel_timer(std::in_place, io.get_executor()) {
+  wheel.OnFirst([this] { TurnWheel(); });
+}
+
+Loop::Impl::~Impl() {
+  timers->Shutdown();
+  wheel_timer.reset();
+}
+
+void Loop::Impl::TurnWheel() {
+  wheel_timer->expires_after(DeadlineWheel::kTick);
+  wheel_timer->async_wait([this](const error_code& error) {
+    if (error) return;
+    // From its first deadline to its last the wheel turns by this one chain of waits.
+    wheel.Advance(SystemClock().Now());
+    if (!wheel.empty()) TurnWheel();
+  });
+}
+
+void Loop::Impl::RunPosted() {
+  std::vector<std::function<void()>> work_items;
+  {
+    MutexLock lock(mutex);
+    wake_pending = false;
+    work_items.swap(posted);
+  }
+  for (auto& item : work_items) {
+    item();
+    item = nullptr;
+  }
+}
+
+Loop::Loop(std::string name) : impl_(std::make_unique<Impl>(std::move(name))) {}
+
+Loop::~Loop() {
+  Stop();
+}
+
+void Loop::Start() {
+  WP_CHECK(impl_->state.load() == Impl::State::kNew);
+  impl_->work.emplace(impl_->io.get_executor());
+  impl_->state = Impl::State::kRunning;
+  std::promise<void> running;
+  impl_->thread = std::thread([this, &running] {
+    impl_->thread_id = std::this_thread::get_id();
+    pthread_setname_np(pthread_self(), impl_->name.substr(0, 15).c_str());
+    running.set_value();
+    impl_->io.run();
+  });
+  running.get_future().wait();
+}
+
+void Loop::Stop() {
+  if (impl_->state.exchange(Impl::State::kStopped) == Impl::State::kRunning) {
+    WP_CHECK(!InLoop());
+    impl_->io.stop();
+    impl_->thread.join();
+    impl_->work.reset();
+  }
+  std::vector<std::function<void()>> dropped;
+  {
+    MutexLock lock(impl_->mutex);
+    impl_->closed = true;
+    dropped.swap(impl_->posted);
+  }
+}
+
+void Loop::Post(std::function<void()> work) {
+  {
+    MutexLock lock(impl_->mutex);
+    if (impl_->closed) return;
+    impl_->posted.push_back(std::move(work));
+    if (std::exchange(impl_->wake_pending, true)) return;
+  }
+  asio::post(impl_->io, [impl = impl_.get()] { impl->RunPosted(); });
+}
+
+void Loop::Run(std::function<void()> work) {
+  WP_CHECK(!InLoop());
+  if (impl_->state.load() != Impl::State::kRunning) {
+    work();  // nobody else is on this loop
+    return;
+  }
+  // Work dropped by a concurrent Stop breaks the promise, which ends the wait too.
+  auto done = std::make_shared<std::promise<void>>();
+  std::future<void> future = done->get_future();
+  Post([work = std::move(work), done = std::move(done)] {
+    work();
+    done->set_value();
+  });
+  future.wait();
+}
+
+Timer Loop::After(Duration delay, std::function<void()> fire) {
+  Timer timer;
+  timer.state_ = impl_->timers->Add(delay, Duration::zero(), std::move(fire));
+  return timer;
+}
+
+Timer Loop::Every(Duration period, std::function<void()> fire) {
+  WP_CHECK(period > Duration::zero());
+  Timer timer;
+  timer.state_ = impl_->timers->Add(period, period, std::move(fire));
+  return timer;
+}
+
+bool Loop::InLoop() const {
+  return impl_->thread_id.load() == std::this_thread::get_id();
+}
+
+// ---- LoopGroup
+
+LoopGroup::LoopGroup(std::string name, size_t count) {
+  for (size_t i = 0; i < count; ++i) {
+    loops_.push_back(std::make_unique<Loop>(name + "-" + std::to_string(i)));
+  }
+}
+
+LoopGroup::~LoopGroup() {
+  Stop();
+}
+
+void LoopGroup::Start() {
+  for (auto& loop : loops_) loop->Start();
+}
+
+void LoopGroup::Stop() {
+  for (auto& loop : loops_) loop->Stop();
+}
+
+}  // namespace warmpath::net

@@ -1,0 +1,464 @@
+#include "net/server_connection.h"
+
+#include <boost/asio/buffer.hpp>
+#include <boost/asio/error.hpp>
+#include <boost/asio/post.hpp>
+#include <charconv>
+#include <utility>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "net/http1_writer.h"
+
+namespace warmpath::net {
+namespace {
+
+constexpr size_t kMaxPipelinedBytes = 64 << 10;
+constexpr size_t kBodyPadding = 64;           // simdjson reads past the end
+constexpr size_t kMaxReservedBody = 1 << 20;  // of a declared length that has not arrived yet
+constexpr size_t kKeptOutputCapacity = 64 << 10;
+constexpr Duration kLingerTime = std::chrono::seconds(2);
+
+std::string DefaultErrorBody(int status, std::string_view reason) {
+  return R"({"error":{"message":)" + JsonQuote(reason) +
+         R"(,"type":"invalid_request_error","param":null,"code":)" + std::to_string(status) + "}}";
+}
+
+std::optional<uint64_t> DeclaredLength(const Headers& headers) {
+  const auto text = headers.Get("Content-Length");
+  if (!text) return std::nullopt;
+  uint64_t length = 0;
+  const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), length);
+  if (error != std::errc() || end != text->data() + text->size()) return std::nullopt;
+  return length;
+}
+
+}  // namespace
+
+void ServerShared::AddRequest() {
+  MutexLock lock(mutex);
+  ++requests;
+}
+
+void ServerShared::RemoveRequest() {
+  MutexLock lock(mutex);
+  --requests;
+  changed.NotifyAll();
+}
+
+// ---- ServerExchange
+
+ServerExchange::ServerExchange(ServerConnection& connection, HttpRequest request, size_t high_water)
+    : connection_(&connection),
+      loop_(connection.loop()),
+      request_(std::move(request)),
+      high_water_(high_water) {}
+
+bool ServerExchange::closed() const {
+  return connection_ == nullptr || connection_->ended();
+}
+
+void ServerExchange::Respond(int status, Headers headers, std::string body) {
+  if (!closed()) connection_->Respond(status, headers, body);
+}
+
+void ServerExchange::Begin(int status, Headers headers) {
+  if (!closed()) connection_->Begin(status, headers);
+}
+
+size_t ServerExchange::Write(std::string_view bytes) {
+  return closed() ? 0 : connection_->Write(bytes);
+}
+
+void ServerExchange::End() {
+  if (!closed()) connection_->End();
+}
+
+void ServerExchange::Abort() {
+  if (!closed()) connection_->Abort();
+}
+
+void ServerExchange::OnClose(std::function<void()> gone) {
+  if (connection_ != nullptr) {
+    on_close_ = std::move(gone);
+  } else if (gone_) {
+    // Gone between the request and this call: told from the loop, as always.
+    asio::post(loop_.impl().io, std::move(gone));
+  }
+}
+
+void ServerExchange::OnDrain(std::function<void()> drained) {
+  if (connection_ != nullptr) on_drain_ = std::move(drained);
+}
+
+void ServerExchange::Detach(bool gone) {
+  connection_ = nullptr;
+  gone_ = gone;
+  // Callbacks usually hold this exchange: dropping them here ends that cycle.
+  const auto on_close = std::exchange(on_close_, nullptr);
+  on_drain_ = nullptr;
+  if (gone && on_close) on_close();
+}
+
+void ServerExchange::Drained() {
+  const auto drained = on_drain_;
+  if (drained) drained();
+}
+
+// ---- ServerConnection: reading
+
+ServerConnection::ServerConnection(Loop& loop, TcpSocket socket, std::string peer,
+                                   std::shared_ptr<ServerShared> shared, std::function<void()> gone)
+    : loop_(loop),
+      socket_(std::move(socket)),
+      peer_(std::move(peer)),
+      shared_(std::move(shared)),
+      gone_(std::move(gone)),
+      deadline_(loop.impl().wheel, [this] { Expired(); }),
+      parser_(Http1Parser::ForRequests({.max_head_bytes = shared_->options.max_head_bytes,
+                                        .max_headers = shared_->options.max_headers,
+                                        .max_body_bytes = shared_->options.max_body_bytes})) {}
+
+ServerConnection::~ServerConnection() {
+  WP_DCHECK(state_ == State::kClosed);
+}
+
+void ServerConnection::Start() {
+  deadline_.Set(shared_->options.idle_timeout);
+  WatchRead();
+}
+
+void ServerConnection::WatchRead() {
+  if (watching_read_ || state_ == State::kClosed) return;
+  watching_read_ = true;
+  socket_.async_wait(TcpSocket::wait_read, [self = shared_from_this()](const error_code& error) {
+    self->watching_read_ = false;
+    if (error || self->state_ == State::kClosed) return;
+    self->OnReadable();
+  });
+}
+
+void ServerConnection::WatchError() {
+  watching_read_ = true;
+  socket_.async_wait(TcpSocket::wait_error, [self = shared_from_this()](const error_code& error) {
+    self->watching_read_ = false;
+    if (error || self->state_ == State::kClosed) return;
+    if (self->state_ == State::kHandling) {
+      self->PeerGone();
+    } else {
+      self->WatchRead();
+    }
+  });
+}
+
+void ServerConnection::OnReadable() {
+  auto& scratch = loop_.impl().scratch;
+  error_code error;
+  const size_t size = socket_.read_some(asio::buffer(scratch), error);
+  if (error == asio::error::would_block || error == asio::error::interrupted) {
+    WatchRead();
+  } else if (error == asio::error::eof && state_ == State::kHandling && response_ended_) {
+    keep_alive_ = false;  // what is queued may still be read
+  } else if (error) {
+    PeerGone();
+  } else if (state_ == State::kLinger) {
+    WatchRead();
+  } else if (state_ == State::kHandling) {
+    // Nothing more of a refused request is looked at.
+    if (exchange_) pending_.append(scratch.data(), size);
+    if (pending_.size() < kMaxPipelinedBytes) {
+      WatchRead();
+    } else {
+      WatchError();
+    }
+  } else {
+    Process({scratch.data(), size});
+  }
+}
+
+void ServerConnection::Process(std::string_view input) {
+  const auto self = shared_from_this();
+  if (state_ == State::kIdle && !input.empty()) BeginRequest();
+  while (state_ == State::kHead || state_ == State::kBody) {
+    switch (parser_.Next(input)) {
+      case Http1Parser::Event::kHead:
+        OnHead(!input.empty());
+        break;
+      case Http1Parser::Event::kBody:
+        request_.body.append(parser_.body());
+        break;
+      case Http1Parser::Event::kEnd:
+        pending_ = input;
+        Dispatch();
+        break;
+      case Http1Parser::Event::kError:
+        RefuseRequest(parser_.error_status(), parser_.error());
+        break;
+      case Http1Parser::Event::kNeedMore:
+        if (state_ == State::kBody) deadline_.Set(shared_->options.body_timeout);
+        WatchRead();
+        return;
+    }
+  }
+  // Watched while the request is handled: the client may go away.
+  if (state_ == State::kHandling) WatchRead();
+}
+
+void ServerConnection::BeginRequest() {
+  state_ = State::kHead;
+  shared_->AddRequest();
+  counted_ = true;
+  deadline_.Set(shared_->options.head_timeout);
+}
+
+void ServerConnection::EndRequest() {
+  if (std::exchange(counted_, false)) shared_->RemoveRequest();
+}
+
+void ServerConnection::OnHead(bool more_input) {
+  state_ = State::kBody;
+  request_.method = parser_.method();
+  request_.target = std::move(parser_.target());
+  request_.headers = std::move(parser_.headers());
+  request_.peer = peer_;
+  request_.body.reserve(std::min<uint64_t>(parser_.content_length(), kMaxReservedBody) +
+                        kBodyPadding);
+  if (parser_.expects_continue() && parser_.has_content() && !more_input) {
+    out_ += "HTTP/1.1 100 Continue\r\n\r\n";
+    ScheduleFlush();
+  }
+}
+
+void ServerConnection::Dispatch() {
+  state_ = State::kHandling;
+  deadline_.Clear();
+  keep_alive_ = parser_.keep_alive();
+  no_content_ = request_.method == "HEAD";
+  if (request_.body.capacity() < request_.body.size() + kBodyPadding) {
+    request_.body.reserve(request_.body.size() + kBodyPadding);
+  }
+  exchange_ = std::make_shared<ServerExchange>(*this, std::exchange(request_, {}),
+                                               shared_->options.high_water_bytes);
+  shared_->handler(exchange_);
+}
+
+void ServerConnection::RefuseRequest(int status, std::string_view reason) {
+  state_ = State::kHandling;
+  deadline_.Clear();
+  keep_alive_ = no_content_ = false;
+  request_ = {};
+  pending_.clear();
+  const auto& make_body = shared_->options.error_body;
+  Respond(status, Headers{{"Content-Type", "application/json"}},
+          make_body ? make_body(status, reason) : DefaultErrorBody(status, reason));
+}
+
+// ---- ServerConnection: writing
+
+void ServerConnection::StartHead(int status, const Headers& headers,
+                                 std::optional<uint64_t> length) {
+  WP_DCHECK(!response_begun_);
+  if (response_begun_) return;
+  response_begun_ = true;
+  if (shared_->draining) keep_alive_ = false;
+  const bool bodiless_status = status == 204 || status == 304;
+  no_content_ |= bodiless_status;
+  const bool http11 = parser_.minor_version() == 1;
+  chunked_ = !length && !no_content_ && http11;
+  // An HTTP/1.0 client without a length reads until we close.
+  if (!length && !no_content_ && !http11) keep_alive_ = false;
+  if (length && !no_content_) body_left_ = *length;
+  ResponseFraming framing;
+  framing.chunked = chunked_ || (!length && http11 && !bodiless_status);  // HEAD: as GET would
+  if (!bodiless_status) framing.content_length = length;
+  framing.connection = !keep_alive_ ? "close" : http11 ? "" : "keep-alive";
+  framing.server_name = shared_->options.server_name;
+  AppendResponseHead(out_, status, headers, framing);
+}
+
+void ServerConnection::Respond(int status, const Headers& headers, std::string_view body) {
+  if (response_begun_) return;
+  const std::optional<uint64_t> declared = DeclaredLength(headers);
+  const bool describes = no_content_ && body.empty() && declared;  // HEAD answered without its body
+  StartHead(status, headers, describes ? *declared : body.size());
+  if (!no_content_) out_.append(body);
+  body_left_.reset();
+  response_ended_ = true;
+  ScheduleFlush();
+}
+
+void ServerConnection::Begin(int status, const Headers& headers) {
+  if (response_begun_) return;
+  StartHead(status, headers, DeclaredLength(headers));
+  ScheduleFlush();
+}
+
+size_t ServerConnection::Write(std::string_view bytes) {
+  WP_DCHECK(response_begun_);
+  if (!response_begun_ || no_content_ || bytes.empty()) return queued();
+  if (body_left_) {
+    WP_DCHECK(bytes.size() <= *body_left_);
+    bytes = bytes.substr(0, static_cast<size_t>(std::min<uint64_t>(bytes.size(), *body_left_)));
+    *body_left_ -= bytes.size();
+  }
+  if (chunked_) {
+    AppendChunk(out_, bytes);
+  } else {
+    out_.append(bytes);
+  }
+  if (queued() > shared_->options.high_water_bytes) over_high_water_ = true;
+  ScheduleFlush();
+  return queued();
+}
+
+void ServerConnection::End() {
+  WP_DCHECK(response_begun_);
+  if (!response_begun_) return;
+  if (body_left_.value_or(0) > 0) {  // shorter than declared: the client must see that it is
+    Abort();
+    return;
+  }
+  if (chunked_) AppendLastChunk(out_);
+  response_ended_ = true;
+  ScheduleFlush();
+}
+
+void ServerConnection::Abort() {
+  Shut(/*tell_exchange=*/false, /*reset=*/true);
+}
+
+void ServerConnection::ScheduleFlush() {
+  if (flush_scheduled_ || watching_write_) return;
+  flush_scheduled_ = true;
+  asio::post(loop_.impl().io, [self = shared_from_this()] {
+    self->flush_scheduled_ = false;
+    self->Flush();
+  });
+}
+
+void ServerConnection::WatchWrite() {
+  watching_write_ = true;
+  socket_.async_wait(TcpSocket::wait_write, [self = shared_from_this()](const error_code& error) {
+    self->watching_write_ = false;
+    if (!error) self->Flush();
+  });
+}
+
+void ServerConnection::Flush() {
+  if (state_ == State::kClosed || watching_write_) return;
+  while (queued() > 0) {
+    error_code error;
+    const size_t size = socket_.write_some(asio::buffer(out_.data() + sent_, queued()), error);
+    if (error == asio::error::would_block || error == asio::error::interrupted) {
+      if (state_ == State::kHandling) deadline_.Set(shared_->options.write_timeout);
+      WatchWrite();
+      break;
+    }
+    if (error) {
+      PeerGone();
+      return;
+    }
+    sent_ += size;
+  }
+  if (queued() == 0) {
+    out_.clear();
+    if (out_.capacity() > kKeptOutputCapacity) out_ = std::string();
+    sent_ = 0;
+    if (state_ == State::kHandling) deadline_.Clear();
+  } else if (sent_ > kKeptOutputCapacity && sent_ > out_.size() / 2) {
+    out_.erase(0, sent_);
+    sent_ = 0;
+  }
+  if (over_high_water_ && queued() <= shared_->options.high_water_bytes / 2) {
+    over_high_water_ = false;
+    if (exchange_ && !response_ended_) {
+      const auto exchange = exchange_;
+      exchange->Drained();
+      if (state_ == State::kClosed) return;
+    }
+  }
+  if (queued() == 0 && response_ended_) FinishResponse();
+}
+
+void ServerConnection::FinishResponse() {
+  const auto self = shared_from_this();
+  EndRequest();
+  if (const auto exchange = std::exchange(exchange_, nullptr)) exchange->Detach(false);
+  response_begun_ = response_ended_ = chunked_ = over_high_water_ = false;
+  body_left_.reset();
+  if (!keep_alive_ || shared_->draining) {
+    Linger();
+    return;
+  }
+  parser_.Reset();
+  state_ = State::kIdle;
+  deadline_.Set(shared_->options.idle_timeout);
+  if (pending_.empty()) {
+    WatchRead();
+  } else {
+    const std::string input = std::exchange(pending_, {});
+    Process(input);
+  }
+}
+
+void ServerConnection::Linger() {
+  // Closing with unread input would reset the connection and could take the answer with it.
+  state_ = State::kLinger;
+  pending_ = std::string();
+  error_code ignored;
+  socket_.shutdown(TcpSocket::shutdown_send, ignored);
+  deadline_.Set(kLingerTime);
+  WatchRead();
+}
+
+// ---- ServerConnection: ending
+
+void ServerConnection::PeerGone() {
+  Shut(/*tell_exchange=*/true, /*reset=*/false);
+}
+
+void ServerConnection::Close() {
+  Shut(/*tell_exchange=*/true, /*reset=*/false);
+}
+
+void ServerConnection::CloseIfIdle() {
+  if (state_ == State::kIdle || state_ == State::kLinger) Close();
+}
+
+void ServerConnection::Expired() {
+  const auto self = shared_from_this();
+  switch (state_) {
+    case State::kHead:
+    case State::kBody:
+      RefuseRequest(408, "the request did not arrive in time");
+      break;
+    case State::kHandling:
+      Shut(/*tell_exchange=*/true, /*reset=*/true);
+      break;
+    case State::kIdle:
+    case State::kLinger:
+    case State::kClosed:
+      Close();
+      break;
+  }
+}
+
+void ServerConnection::Shut(bool tell_exchange, bool reset) {
+  if (state_ == State::kClosed) return;
+  const auto self = shared_from_this();
+  state_ = State::kClosed;
+  deadline_.Clear();
+  error_code ignored;
+  if (reset) socket_.set_option(asio::socket_base::linger(true, 0), ignored);
+  socket_.close(ignored);
+  EndRequest();
+  if (const auto gone = std::exchange(gone_, nullptr)) gone();
+  if (const auto exchange = std::exchange(exchange_, nullptr)) {
+    exchange->Detach(tell_exchange && !response_ended_);
+  }
+  pending_ = std::string();
+  out_ = std::string();
+  sent_ = 0;
+}
+
+}  // namespace warmpath::net
