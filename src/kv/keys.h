@@ -1,7 +1,8 @@
-// Block keys: XXH3-64, seeded per process, chained over (parent key, block tokens, per-block extra keys).
+// Block keys: XXH3-64, seeded per process, chained over (parent key, block tokens, per-block extra
+// keys).
 //
-// What selects a chain as a whole (block size, LoRA name, cache salt) is in its root; multimodal hashes and other per-block keys are
-// in the block they belong to. Pure functions, thread-safe.
+// What selects a chain as a whole (block size, LoRA name, cache salt) is in its root; multimodal
+// hashes and other per-block keys are in the block they belong to. Pure functions, thread-safe.
 #pragma once
 
 #include <span>
@@ -15,10 +16,14 @@ namespace warmpath::kv {
 // `lora_name` and `cache_salt` are empty when absent.
 BlockKey RootKey(uint32_t block_size, std::string_view lora_name, std::string_view cache_salt);
 
-// Key of one block. `extra` is an opaque rendering of its per-block extra keys, empty for plain text.
-BlockKey ChildKey(BlockKey parent, std::span<const TokenId> block_tokens, std::string_view extra = {});
+// Key of one block. `extra` is an opaque rendering of its per-block extra keys, empty for plain
+// text.
+BlockKey ChildKey(BlockKey parent, std::span<const TokenId> block_tokens,
+                  std::string_view extra = {});
 
-// Keys of every full block of `tokens`; the trailing partial block has none. Result size = tokens.size() / block_size.
-std::vector<BlockKey> PrefixKeys(BlockKey root, std::span<const TokenId> tokens, uint32_t block_size);
+// Keys of every full block of `tokens`; the trailing partial block has none. Result size =
+// tokens.size() / block_size.
+std::vector<BlockKey> PrefixKeys(BlockKey root, std::span<const TokenId> tokens,
+                                 uint32_t block_size);
 
 }  // namespace warmpath::kv
