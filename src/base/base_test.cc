@@ -36,6 +36,23 @@ TEST(Hash, AgreesWithKnownDigests) {
   EXPECT_EQ(Hex(Xxh3Wide("")), "99aa06d3014798d86001c324468d497f");
 }
 
+TEST(Log, ATapSeesLinesAndMayKeepThem) {
+  LogCapture capture;
+  std::vector<std::string> seen;
+  SetLogTap([&](std::string_view line) {
+    seen.emplace_back(line);
+    return line.find("secret") != std::string_view::npos;
+  });
+  WP_LOG(kInfo, "test", "secret");
+  WP_LOG(kInfo, "test", "public");
+  SetLogTap(nullptr);
+  WP_LOG(kInfo, "test", "later");
+  EXPECT_EQ(seen.size(), 2u);
+  EXPECT_EQ(capture.text().find("secret"), std::string::npos);
+  EXPECT_NE(capture.text().find("public"), std::string::npos);
+  EXPECT_NE(capture.text().find("later"), std::string::npos);
+}
+
 TEST(Log, PrintsTabSeparatedConsoleLinesWithJsonLast) {
   LogCapture capture;
   SetLogVerbosity(4);

@@ -9,6 +9,9 @@
 #include <atomic>
 #include <cmath>
 #include <sstream>
+#include <utility>
+
+#include "base/mutex.h"
 
 namespace warmpath {
 namespace {
@@ -29,6 +32,25 @@ std::shared_ptr<spdlog::logger>& Sink() {
   static std::shared_ptr<spdlog::logger> sink =
       MakeLogger(std::make_shared<spdlog::sinks::stderr_sink_mt>());
   return sink;
+}
+
+struct Tap {
+  std::atomic<bool> set{false};
+  Mutex mutex;
+  std::function<bool(std::string_view)> show GUARDED_BY(mutex);
+};
+
+Tap& LogTap() {
+  static Tap tap;
+  return tap;
+}
+
+// True when a tap took the line.
+bool Tapped(std::string_view line) {
+  Tap& tap = LogTap();
+  if (!tap.set.load(std::memory_order_acquire)) return false;
+  MutexLock lock(tap.mutex);
+  return tap.show && tap.show(line);
 }
 
 std::ostringstream& Captured() {
@@ -126,7 +148,14 @@ void Log(LogLevel level, std::string_view logger, std::string_view message,
 }
 
 void LogRaw(LogLevel level, std::string_view line) {
-  if (LogEnabled(level)) Sink()->log(spdlog::level::info, "{}", line);
+  if (LogEnabled(level) && !Tapped(line)) Sink()->log(spdlog::level::info, "{}", line);
+}
+
+void SetLogTap(std::function<bool(std::string_view line)> show) {
+  Tap& tap = LogTap();
+  MutexLock lock(tap.mutex);
+  tap.show = std::move(show);
+  tap.set.store(tap.show != nullptr, std::memory_order_release);
 }
 
 LogCapture::LogCapture() {

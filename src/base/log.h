@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <optional>
 #include <string>
@@ -60,6 +61,11 @@ void Log(LogLevel level, std::string_view logger, std::string_view message,
 // A line whose console form is given by others (klog's "metrics beat"): printed as it is at
 // `level`.
 void LogRaw(LogLevel level, std::string_view line);
+
+// Shows every line to `tap`, on the thread that logs, one at a time; a line for which it returns
+// true is not printed. Null removes it: after SetLogTap returned, the former tap is not called any
+// more. The tap must not log.
+void SetLogTap(std::function<bool(std::string_view line)> tap);
 
 // Tests read what was logged: replaces stderr until destroyed. Not nested.
 class LogCapture {
