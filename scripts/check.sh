@@ -12,8 +12,8 @@ check_failed=0
 stage() {
   local name=$1 start=$SECONDS result=ok; shift
   say "check: $name"
-  # A subshell of its own: a stage that dies must not end the others.
-  ( set -e; "$@" ) || { result=FAILED; check_failed=$((check_failed + 1)); }
+  # A subshell of its own: a stage that dies must not end the others. (set -e does not reach into it: stages return early themselves.)
+  ( "$@" ) || { result=FAILED; check_failed=$((check_failed + 1)); }
   check_rows+=("$(printf '%-12s %-7s %5d s' "$name" "$result" $((SECONDS - start)))")
   say "check: $name $result after $((SECONDS - start)) s"
 }
@@ -22,7 +22,7 @@ stage_test() { ./dev test; }
 
 stage_asan() {
   preset=asan
-  build unit_tests
+  build unit_tests || return 1
   export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1:check_initialization_order=1
   export UBSAN_OPTIONS=print_stacktrace=1 LSAN_OPTIONS=print_suppressions=0:suppressions=$PWD/scripts/lsan.supp
   ctest --test-dir build/asan -j "$jobs" --output-on-failure
@@ -35,7 +35,7 @@ stage_tsan() {
   for module in $TSAN_MODULES; do
     if grep -q "TESTS" "src/$module/CMakeLists.txt" 2>/dev/null; then present+=("$module"); fi
   done
-  build "${present[@]/%/_test}"
+  build "${present[@]/%/_test}" || return 1
   pattern=$(IFS='|'; echo "${present[*]}")
   export TSAN_OPTIONS=halt_on_error=0:second_deadlock_stack=1:suppressions=$PWD/scripts/tsan.supp
   ctest --test-dir build/tsan -R "^($pattern)\$" -j "$jobs" --output-on-failure
