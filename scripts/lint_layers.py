@@ -42,6 +42,7 @@ OWNERS = {
     "CLI/": {"app"},
     "fmt/": None, "tl/expected.hpp": None,
 }
+GENERATED = {"app/version.h"}
 TEST_OWNERS = {"gtest/", "gmock/"}
 SYSTEM = re.compile(r"^(sys|netinet|arpa|linux)/|^(dlfcn|errno|fcntl|ifaddrs|immintrin|netdb|poll|pthread|sched|signal|spawn|time|unistd|getopt|termios|execinfo)\.h$")
 STANDARD = re.compile(r"^[a-z0-9_]+$")
@@ -96,6 +97,8 @@ def check_source(root, path):
             continue
         quote, header = match.groups()
         if quote == '"' and (root / "src" / header).is_file():
+            error = layer_error(module, header.split("/")[0], test)
+        elif header in GENERATED:
             error = layer_error(module, header.split("/")[0], test)
         elif quote == '"' and "/" in header and header.split("/")[0] in LAYERS:
             error = f'"{header}" does not exist under src/'
