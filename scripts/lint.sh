@@ -21,7 +21,7 @@ fix() {
 
 check_format() {
   local bad
-  bad=$(printf '%s\0' "${cpp[@]}" | xargs -0 -n 20 -P "$jobs" clang-format-19 --dry-run 2>&1 | sed -n 's/^\([^ :]*\):[0-9:]* warning.*/\1/p' | sort -u)
+  bad=$(printf '%s\0' "${cpp[@]}" | xargs -0 clang-format-19 --dry-run 2>&1 | sed -n 's/^\([^ :]*\):[0-9:]* warning.*/\1/p' | sort -u)
   if [ -n "$bad" ]; then printf '%s: not formatted (./dev fmt)\n' $bad; return 1; fi
   echo "format: ${#cpp[@]} C++ files"
   if have_rustfmt; then (cd rust && "$CARGO" fmt --check >/dev/null) || { echo "rust/: not formatted (./dev fmt)"; return 1; }; fi
