@@ -1,8 +1,9 @@
-// One running router: fleet, index, events, Director, gateway and admin server wired together. `warmpath serve` runs one; the demo and
-// tests run several in one process.
+// One running router: fleet, index, events, Director, gateway and admin server wired together.
+// `warmpath serve` runs one; the demo and tests run several in one process.
 //
-// Lifecycle: Create binds every listener and reads every file (its errors are the user's to fix), Start serves, Stop drains. Thread-safe after
-// Create. Owns its threads: `threads` gateway loops, one control loop (scraping, admin, ticks), event threads, a small CPU pool.
+// Lifecycle: Create binds every listener and reads every file (its errors are the user's to fix),
+// Start serves, Stop drains. Thread-safe after Create. Owns its threads: `threads` gateway loops,
+// one control loop (scraping, admin, ticks), event threads, a small CPU pool.
 #pragma once
 
 #include <memory>
@@ -28,8 +29,8 @@ namespace warmpath::app {
 struct ServeOptions {
   std::vector<std::string> listen = {"127.0.0.1:8080"};
   std::vector<std::string> endpoints;  // --endpoint values (contract: URL[,key=value...])
-  std::string model;       // served model; "" = learned from the engines
-  std::string tokenizer;   // directory or Hugging Face name; "" = found by the model's name
+  std::string model;                   // served model; "" = learned from the engines
+  std::string tokenizer;       // directory or Hugging Face name; "" = found by the model's name
   std::string kv_events_bind;  // "" = none, unless the configuration sets one
   std::string config_file;
   std::string config_text;
@@ -61,7 +62,8 @@ class ServeInstance {
   std::string metrics_url() const;
   uint16_t kv_events_port() const;  // 0 unless bound
 
-  // Every listener bound, tokenizer loaded or declared absent, an endpoint healthy. `why_not` names what is missing.
+  // Every listener bound, tokenizer loaded or declared absent, an endpoint healthy. `why_not` names
+  // what is missing.
   bool Ready(std::string* why_not = nullptr) const;
 
   std::shared_ptr<const fleet::Snapshot> endpoints() const;

@@ -12,8 +12,9 @@ namespace warmpath::routing {
 
 void LogMetricsBeat(const index::IndexStats& index, const Director::LookupStats& lookups) {
   const uint64_t evictions = index.evicted_removed + index.evicted_cleared + index.evicted_budget;
-  const double average =
-      lookups.latency_count == 0 ? 0 : lookups.latency_sum_s / static_cast<double>(lookups.latency_count);
+  const double average = lookups.latency_count == 0
+                             ? 0
+                             : lookups.latency_sum_s / static_cast<double>(lookups.latency_count);
   if (GetLogFormat() == LogFormat::kJson) {
     WP_LOG(kInfo, "metrics", "metrics beat", {"admissions", index.admissions},
            {"evictions", evictions}, {"lookups", lookups.lookups}, {"hits", lookups.hits},
@@ -21,15 +22,17 @@ void LogMetricsBeat(const index::IndexStats& index, const Director::LookupStats&
            {"latency_avg", average});
     return;
   }
-  const auto now = std::chrono::time_point_cast<std::chrono::microseconds>(std::chrono::system_clock::now());
+  const auto now =
+      std::chrono::time_point_cast<std::chrono::microseconds>(std::chrono::system_clock::now());
   const auto micros = now.time_since_epoch().count() % 1'000'000;
   LogRaw(LogLevel::kInfo,
-         fmt::format("I{:%m%d %H:%M:%S}.{:06d} {:>7} beat.cc:1] \"metrics beat\" logger=\"metrics\" "
-                     "admissions={} evictions={} lookups={} hits={} latency_count={} latency_sum={:.9f} "
-                     "latency_avg={:.9f}",
-                     fmt::gmtime(std::chrono::system_clock::to_time_t(now)), micros, getpid(),
-                     index.admissions, evictions, lookups.lookups, lookups.hits,
-                     lookups.latency_count, lookups.latency_sum_s, average));
+         fmt::format(
+             "I{:%m%d %H:%M:%S}.{:06d} {:>7} beat.cc:1] \"metrics beat\" logger=\"metrics\" "
+             "admissions={} evictions={} lookups={} hits={} latency_count={} latency_sum={:.9f} "
+             "latency_avg={:.9f}",
+             fmt::gmtime(std::chrono::system_clock::to_time_t(now)), micros, getpid(),
+             index.admissions, evictions, lookups.lookups, lookups.hits, lookups.latency_count,
+             lookups.latency_sum_s, average));
 }
 
 std::vector<std::pair<std::string, uint32_t>> PodScores(const fleet::Snapshot& snapshot,

@@ -11,11 +11,12 @@
 
 namespace warmpath::routing {
 
-// klog's text form or, with --log-format json, the same fields as JSON. Counters since start; latencies in seconds.
+// klog's text form or, with --log-format json, the same fields as JSON. Counters since start;
+// latencies in seconds.
 void LogMetricsBeat(const index::IndexStats& index, const Director::LookupStats& lookups);
 
-// Endpoint address -> usable matched blocks; only endpoints that hold something. The address is the IP alone, or IP:port where
-// several endpoints share one.
+// Endpoint address -> usable matched blocks; only endpoints that hold something. The address is the
+// IP alone, or IP:port where several endpoints share one.
 std::vector<std::pair<std::string, uint32_t>> PodScores(const fleet::Snapshot& snapshot,
                                                         const scheduling::Request& request);
 

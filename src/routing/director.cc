@@ -21,26 +21,33 @@ bool HasPrompt(prompt::Api api) {
   return api == prompt::Api::kChatCompletions || api == prompt::Api::kCompletions;
 }
 
-// Whether the tokenizer of `encoder_model` is the one of `model`: some endpoint serves both (aliases and adapters share a base).
+// Whether the tokenizer of `encoder_model` is the one of `model`: some endpoint serves both
+// (aliases and adapters share a base).
 bool SharesTokenizer(const fleet::Snapshot& snapshot, const std::string& model,
                      const std::string& encoder_model) {
   if (model.empty() || encoder_model.empty() || model == encoder_model) return true;
   for (const EndpointPtr& endpoint : snapshot.endpoints) {
-    if (endpoint->FindModel(model) != nullptr && endpoint->FindModel(encoder_model) != nullptr) return true;
+    if (endpoint->FindModel(model) != nullptr && endpoint->FindModel(encoder_model) != nullptr)
+      return true;
   }
   return false;
 }
 
 int HttpStatusOf(Code code) {
   switch (code) {
-    case Code::kNotFound: return 404;
-    case Code::kOutOfBounds: return 429;
-    case Code::kInvalidArgument: return 400;
-    default: return 503;
+    case Code::kNotFound:
+      return 404;
+    case Code::kOutOfBounds:
+      return 429;
+    case Code::kInvalidArgument:
+      return 400;
+    default:
+      return 503;
   }
 }
 
-std::shared_ptr<DecisionRecord> MakeRecord(const Prepared& prepared, const scheduling::Request& request,
+std::shared_ptr<DecisionRecord> MakeRecord(const Prepared& prepared,
+                                           const scheduling::Request& request,
                                            const scheduling::Decision& decision,
                                            const scheduling::Scheduler& scheduler) {
   auto record = std::make_shared<DecisionRecord>();
@@ -82,10 +89,11 @@ Director::Director(DirectorDeps deps, DirectorOptions options)
   const Counter admissions = registry.AddCounter(
       "llm_d_epp_kv_cache_index_admissions_total",
       "(Block, endpoint, tier) residencies added to the index through KV events.");
-  const Counter evictions = registry.AddCounter(
-      "llm_d_epp_kv_cache_index_evictions_total",
-      "(Block, endpoint, tier) residencies that left the index.");
-  const Gauge blocks = registry.AddGauge("warmpath_index_blocks", "Distinct KV blocks in the index.");
+  const Counter evictions =
+      registry.AddCounter("llm_d_epp_kv_cache_index_evictions_total",
+                          "(Block, endpoint, tier) residencies that left the index.");
+  const Gauge blocks =
+      registry.AddGauge("warmpath_index_blocks", "Distinct KV blocks in the index.");
   const Gauge bytes = registry.AddGauge("warmpath_index_bytes", "Accounted memory of the index.");
   registry.OnRender([weak = std::weak_ptr(state_), admissions, evictions, blocks, bytes] {
     const auto state = weak.lock();
@@ -160,9 +168,11 @@ Result<Prepared> Director::Prepare(std::string request_id, prompt::Api api,
   } else if (auto prompts = encoder->Encode(api, body); prompts) {
     prepared.prompts = std::move(*prompts);
     prepared.tokens_known = true;
-    for (const prompt::EncodedPrompt& prompt : prepared.prompts) prepared.prompt_tokens += prompt.ids.size();
+    for (const prompt::EncodedPrompt& prompt : prepared.prompts)
+      prepared.prompt_tokens += prompt.ids.size();
   } else {
-    // The engine answers for itself: it refuses what it refuses, and serves what we cannot tokenize.
+    // The engine answers for itself: it refuses what it refuses, and serves what we cannot
+    // tokenize.
     prepared.tokens_note = prompts.error().message;
     reason = prompts.error().code == Code::kUnsupported ? "unsupported_prompt" : "refused_prompt";
   }
@@ -172,18 +182,21 @@ Result<Prepared> Director::Prepare(std::string request_id, prompt::Api api,
   return prepared;
 }
 
-Result<Outcome> Director::Decide(Prepared& prepared, const std::vector<fleet::EndpointId>& exclude) {
+Result<Outcome> Director::Decide(Prepared& prepared,
+                                 const std::vector<fleet::EndpointId>& exclude) {
   DirectorState& state = *state_;
   const DirectorDeps& deps = state.deps;
   const TimePoint begin = deps.clock.Now();
   const std::shared_ptr<const fleet::Snapshot> snapshot = deps.fleet.snapshot();
   auto endpoints = EligibleEndpoints(*snapshot, prepared.view.model, exclude);
   if (!endpoints) {
-    state.metrics.CountError(prepared.view.model, std::to_string(HttpStatusOf(endpoints.error().code)));
+    state.metrics.CountError(prepared.view.model,
+                             std::to_string(HttpStatusOf(endpoints.error().code)));
     return tl::unexpected(endpoints.error());
   }
 
-  MatchedRequest matched = Match(prepared, *endpoints, deps.index, deps.events, deps.fleet.inflight());
+  MatchedRequest matched =
+      Match(prepared, *endpoints, deps.index, deps.events, deps.fleet.inflight());
   const scheduling::Request& request = matched.request;
   const TimePoint looked_up = deps.clock.Now();
   if (prepared.decisions++ == 0 && prepared.tokens_known) {
@@ -205,7 +218,8 @@ Result<Outcome> Director::Decide(Prepared& prepared, const std::vector<fleet::En
           ? prepared.view.model
           : request.candidates.front().endpoint->models.front().id;
   if (LogEnabled(LogLevel::kDebug)) {
-    LogPodScores(deps.scheduler.prefix_scorer(), request, target_model, PodScores(*snapshot, request));
+    LogPodScores(deps.scheduler.prefix_scorer(), request, target_model,
+                 PodScores(*snapshot, request));
   }
 
   std::shared_ptr<DecisionRecord> record = MakeRecord(prepared, request, decision, deps.scheduler);
@@ -216,7 +230,8 @@ Result<Outcome> Director::Decide(Prepared& prepared, const std::vector<fleet::En
     record->status = HttpStatusOf(Code::kOutOfBounds);
     state.records.Add(std::move(record));
     state.metrics.CountError(target_model, "429");
-    return Fail(Code::kOutOfBounds, "Every engine was filtered out for this request; try again later.");
+    return Fail(Code::kOutOfBounds,
+                "Every engine was filtered out for this request; try again later.");
   }
 
   const size_t pick = decision.picked.front();
@@ -258,13 +273,16 @@ Result<DecisionRecord> Director::Explain(prompt::Api api, std::string_view body)
   const DirectorDeps& deps = state_->deps;
   const TimePoint begin = deps.clock.Now();
   WP_TRY(const auto endpoints, EligibleEndpoints(*deps.fleet.snapshot(), prepared.view.model, {}));
-  const MatchedRequest matched = Match(prepared, endpoints, deps.index, deps.events, deps.fleet.inflight());
-  const auto record = MakeRecord(prepared, matched.request, deps.scheduler.DryRun(matched.request), deps.scheduler);
+  const MatchedRequest matched =
+      Match(prepared, endpoints, deps.index, deps.events, deps.fleet.inflight());
+  const auto record =
+      MakeRecord(prepared, matched.request, deps.scheduler.DryRun(matched.request), deps.scheduler);
   record->decision_ms = ToSeconds(deps.clock.Now() - begin + prepared.prepare_time) * 1e3;
   return *record;
 }
 
-Result<std::vector<TokenizedView>> Director::Tokenize(prompt::Api api, std::string_view body) const {
+Result<std::vector<TokenizedView>> Director::Tokenize(prompt::Api api,
+                                                      std::string_view body) const {
   const auto encoder = this->encoder();
   if (encoder == nullptr) return Fail(Code::kUnavailable, encoder_note());
   WP_TRY(const prompt::RequestView view, prompt::ReadRequest(api, body));

@@ -4,7 +4,8 @@
 //   Decide   keys, match, schedule, book (microseconds, never blocks; any thread)
 //   Outcome  observes the response, releases what was booked
 //
-// Thread-safe; has no loop and no thread of its own. Tick() must be called every 100 ms or so (releases what is due, prints the beat).
+// Thread-safe; has no loop and no thread of its own. Tick() must be called every 100 ms or so
+// (releases what is due, prints the beat).
 #pragma once
 
 #include <functional>
@@ -28,9 +29,10 @@ namespace warmpath::routing {
 struct DirectorOptions {
   size_t max_records = 10'000;
   size_t max_record_bytes = size_t{64} << 20;
-  Duration hold_grace = std::chrono::milliseconds(500);  // speculative blocks outlive their request by this
-  Duration beat_interval = std::chrono::seconds(60);     // "metrics beat"; 0 = off
-  size_t offload_body_bytes = 64 << 10;                  // bodies above belong on a CPU pool
+  Duration hold_grace =
+      std::chrono::milliseconds(500);  // speculative blocks outlive their request by this
+  Duration beat_interval = std::chrono::seconds(60);  // "metrics beat"; 0 = off
+  size_t offload_body_bytes = 64 << 10;               // bodies above belong on a CPU pool
 };
 
 struct DirectorDeps {
@@ -57,15 +59,16 @@ struct Prepared {
 
 // What this process knows of how well its predictions for one endpoint hold.
 struct PredictionStats {
-  uint64_t requests = 0;        // responses with cached_tokens
-  uint64_t exact = 0;           // predicted == delivered
+  uint64_t requests = 0;  // responses with cached_tokens
+  uint64_t exact = 0;     // predicted == delivered
   uint64_t predicted_tokens = 0;
   uint64_t delivered_tokens = 0;
   uint64_t parity_checked = 0;  // responses whose prompt_tokens could be compared with ours
   uint64_t parity_equal = 0;
 };
 
-// One routed request. Owned by the proxy; not thread-safe. Destroying it without Finish counts as an abort.
+// One routed request. Owned by the proxy; not thread-safe. Destroying it without Finish counts as
+// an abort.
 struct OutcomeState;
 
 class Outcome {
@@ -81,9 +84,11 @@ class Outcome {
 
   // First byte of the response body: prefill is done.
   void FirstToken();
-  // usage of the response, as the engine reports it. `cached_tokens` absent: not reported in this response.
+  // usage of the response, as the engine reports it. `cached_tokens` absent: not reported in this
+  // response.
   void Usage(uint64_t prompt_tokens, std::optional<uint64_t> cached_tokens);
-  // The connection failed or the endpoint answered 502/503/504 and the request goes elsewhere: releases everything at once.
+  // The connection failed or the endpoint answered 502/503/504 and the request goes elsewhere:
+  // releases everything at once.
   void Failed(const std::string& reason);
   // The answer is complete with this HTTP status.
   void Finish(int status);
@@ -109,7 +114,8 @@ class Director {
   Director(DirectorDeps deps, DirectorOptions options);
   ~Director();
 
-  // The tokenizer of the base model `model` (as engines name it; "" = any). Replaces the one before. Without one requests go by load.
+  // The tokenizer of the base model `model` (as engines name it; "" = any). Replaces the one
+  // before. Without one requests go by load.
   void SetEncoder(std::string model, std::shared_ptr<const prompt::Encoder> encoder);
   // Why there is none, for people ("tokenizer not found: ..."); shown on cards and in records.
   void SetEncoderAbsent(std::string reason);
@@ -117,14 +123,15 @@ class Director {
   std::string encoder_note() const;
 
   bool ShouldOffload(size_t body_bytes) const { return body_bytes > options_.offload_body_bytes; }
-  // kInvalidArgument: not a JSON object (answer 400). Bodies that only the engine can judge are prepared without tokens.
+  // kInvalidArgument: not a JSON object (answer 400). Bodies that only the engine can judge are
+  // prepared without tokens.
   Result<Prepared> Prepare(std::string request_id, prompt::Api api, std::string_view body) const;
   // The same without tokens (deadline passed, pool full, api routed by load); `note` says why.
   Result<Prepared> PrepareByLoad(std::string request_id, prompt::Api api, std::string_view body,
                                  std::string note) const;
 
-  // kNotFound: no endpoint serves the model (404). kUnavailable: none is healthy (503). kOutOfBounds: filters left none (429).
-  // `exclude`: endpoints already tried for this request.
+  // kNotFound: no endpoint serves the model (404). kUnavailable: none is healthy (503).
+  // kOutOfBounds: filters left none (429). `exclude`: endpoints already tried for this request.
   Result<Outcome> Decide(Prepared& request, const std::vector<fleet::EndpointId>& exclude = {});
 
   // The decision this body would get; nothing is booked, counted or kept.

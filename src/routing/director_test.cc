@@ -63,7 +63,8 @@ class DirectorTest : public testing::Test {
     return ids;
   }
   static std::string Body(const std::vector<kv::TokenId>& ids, const std::string& more = "") {
-    return fmt::format(R"({{"model":"m","prompt":[{}],"stream":true{}}})", fmt::join(ids, ","), more);
+    return fmt::format(R"({{"model":"m","prompt":[{}],"stream":true{}}})", fmt::join(ids, ","),
+                       more);
   }
   void StoreAt(const std::string& name, const std::vector<kv::TokenId>& ids, uint16_t rank = 0,
                const std::string& adapter = "", const std::string& salt = "") {
@@ -154,7 +155,8 @@ TEST_F(DirectorTest, NeverMatchesASaltedPromptAgainstAnotherSalt) {
   StoreAt("a", Tokens(160), 0, "", "tenant-a");
   EXPECT_EQ(Route(Body(Tokens(200))).predicted_cached_tokens(), 0u);
   EXPECT_EQ(Route(Body(Tokens(200), R"(,"cache_salt":"tenant-b")")).predicted_cached_tokens(), 0u);
-  EXPECT_EQ(Route(Body(Tokens(200), R"(,"cache_salt":"tenant-a")")).predicted_cached_tokens(), 160u);
+  EXPECT_EQ(Route(Body(Tokens(200), R"(,"cache_salt":"tenant-a")")).predicted_cached_tokens(),
+            160u);
 }
 
 TEST_F(DirectorTest, ExplainSaysWhatItWouldDoAndLeavesNoTrace) {
@@ -189,13 +191,17 @@ TEST_F(DirectorTest, LearnsFromTheResponseWhetherThePredictionHeld) {
   EXPECT_EQ(record->status, 200);
   EXPECT_DOUBLE_EQ(*record->first_byte_ms, 20);
   EXPECT_DOUBLE_EQ(*record->total_ms, 50);
-  EXPECT_NE(metrics_.Render().find("warmpath_predictions_total{result=\"over\"} 1"), std::string::npos);
+  EXPECT_NE(metrics_.Render().find("warmpath_predictions_total{result=\"over\"} 1"),
+            std::string::npos);
 }
 
 TEST_F(DirectorTest, ADestroyedOutcomeCountsAsAnAbort) {
-  { const Outcome outcome = Route(Body(Tokens(64)), "gone"); }
+  {
+    const Outcome outcome = Route(Body(Tokens(64)), "gone");
+  }
   EXPECT_TRUE(director_.FindRecord("gone")->aborted);
-  EXPECT_EQ(fleet_.inflight().Load(IdOf("a")).requests + fleet_.inflight().Load(IdOf("b")).requests, 0);
+  EXPECT_EQ(fleet_.inflight().Load(IdOf("a")).requests + fleet_.inflight().Load(IdOf("b")).requests,
+            0);
 }
 
 TEST_F(DirectorTest, PrintsThePodScoresLineAndTheBeat) {
@@ -208,15 +214,18 @@ TEST_F(DirectorTest, PrintsThePodScoresLineAndTheBeat) {
   director_.Tick();
   SetLogVerbosity(2);
   const std::string text = capture.text();
-  EXPECT_NE(text.find(R"(Got pod scores	{"x-request-id": "q-1", "model": "m", "resolvedTargetModel": "m", )"
-                      R"("criticality": "Sheddable", "scores": null})"),
-            std::string::npos)
+  EXPECT_NE(
+      text.find(
+          R"(Got pod scores	{"x-request-id": "q-1", "model": "m", "resolvedTargetModel": "m", )"
+          R"("criticality": "Sheddable", "scores": null})"),
+      std::string::npos)
       << text;
   // Two engines share the IP, so the port tells them apart.
   EXPECT_NE(text.find(R"("scores": {"127.0.0.1:8002":9}})"), std::string::npos) << text;
-  EXPECT_NE(text.find("] \"metrics beat\" logger=\"metrics\" admissions=10 evictions=0 lookups=2 hits=9 "
-                      "latency_count=2 latency_sum=0.000000000 latency_avg=0.000000000"),
-            std::string::npos)
+  EXPECT_NE(
+      text.find("] \"metrics beat\" logger=\"metrics\" admissions=10 evictions=0 lookups=2 hits=9 "
+                "latency_count=2 latency_sum=0.000000000 latency_avg=0.000000000"),
+      std::string::npos)
       << text;
   const std::string metrics = metrics_.Render();
   EXPECT_NE(metrics.find("llm_d_epp_kv_cache_index_admissions_total 10"), std::string::npos);
@@ -229,9 +238,11 @@ TEST_F(DirectorTest, RoutesByLoadAndSaysSoWhereThereAreNoTokens) {
   EXPECT_FALSE(responses->tokens_known);
   EXPECT_TRUE(director_.Decide(*responses));
   EXPECT_FALSE(director_.FindRecord("r")->tokens_note.empty());
-  EXPECT_NE(metrics_.Render().find("warmpath_requests_without_exact_tokens_total{reason=\"api\"} 1"),
-            std::string::npos);
-  EXPECT_EQ(director_.Prepare("r", prompt::Api::kCompletions, "{").error().code, Code::kInvalidArgument);
+  EXPECT_NE(
+      metrics_.Render().find("warmpath_requests_without_exact_tokens_total{reason=\"api\"} 1"),
+      std::string::npos);
+  EXPECT_EQ(director_.Prepare("r", prompt::Api::kCompletions, "{").error().code,
+            Code::kInvalidArgument);
 }
 
 class DataParallelTest : public DirectorTest {
@@ -265,7 +276,8 @@ TEST(EligibleEndpoints, FollowsModelAndHealth) {
                      MakeEndpoint(3, fleet::Health::kUnknown, {}),
                      MakeEndpoint(4, fleet::Health::kUnhealthy, {other})};
   EXPECT_EQ(EligibleEndpoints(fleet, "base", {})->size(), 1u);
-  EXPECT_EQ(EligibleEndpoints(fleet, "base", {1})->front()->id, 3u) << "nothing healthy: those not asked yet";
+  EXPECT_EQ(EligibleEndpoints(fleet, "base", {1})->front()->id, 3u)
+      << "nothing healthy: those not asked yet";
   EXPECT_EQ(EligibleEndpoints(fleet, "base", {1, 3}).error().code, Code::kUnavailable);
   fleet.endpoints.erase(fleet.endpoints.begin() + 2);
   EXPECT_EQ(EligibleEndpoints(fleet, "other", {}).error().code, Code::kUnavailable);

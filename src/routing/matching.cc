@@ -27,8 +27,7 @@ std::string AdapterOf(const fleet::Endpoint& endpoint, const std::string& model)
 
 std::shared_ptr<const PromptKeys> KeysOf(const Prepared& prepared, const KeySpace& space) {
   auto keys = std::make_shared<PromptKeys>();
-  const kv::BlockKey root =
-      kv::RootKey(space.block_size, space.adapter, prepared.view.cache_salt);
+  const kv::BlockKey root = kv::RootKey(space.block_size, space.adapter, prepared.view.cache_salt);
   for (const prompt::EncodedPrompt& prompt : prepared.prompts) {
     keys->push_back(kv::PrefixKeys(root, prompt.ids, space.block_size));
   }
@@ -50,7 +49,8 @@ Matches MatchKeys(const Prepared& prepared, const PromptKeys& keys, uint32_t blo
   return matches;
 }
 
-// The rank to send to: longest expected match, then fewest requests in flight there, then the lowest number.
+// The rank to send to: longest expected match, then fewest requests in flight there, then the
+// lowest number.
 std::pair<uint16_t, RankMatch> BestRank(const fleet::Endpoint& endpoint, const Matches& matches,
                                         const fleet::InflightLedger& inflight) {
   std::pair<uint16_t, RankMatch> best;
@@ -89,7 +89,8 @@ Result<std::vector<EndpointPtr>> EligibleEndpoints(const fleet::Snapshot& snapsh
   std::vector<EndpointPtr> unknown;
   size_t serving = 0;
   for (const EndpointPtr& endpoint : snapshot.endpoints) {
-    if (!model.empty() && !endpoint->models.empty() && endpoint->FindModel(model) == nullptr) continue;
+    if (!model.empty() && !endpoint->models.empty() && endpoint->FindModel(model) == nullptr)
+      continue;
     ++serving;
     if (std::find(exclude.begin(), exclude.end(), endpoint->id) != exclude.end()) continue;
     if (endpoint->health == fleet::Health::kHealthy) healthy.push_back(endpoint);

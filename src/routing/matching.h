@@ -1,7 +1,8 @@
-// From a prepared request and the state of the world to a scheduling problem: block keys, index match, candidates.
+// From a prepared request and the state of the world to a scheduling problem: block keys, index
+// match, candidates.
 //
-// A request is hashed once per distinct (block size, adapter) among the endpoints; each endpoint is matched in its own block size.
-// Pure but for the index's recency marks; any thread.
+// A request is hashed once per distinct (block size, adapter) among the endpoints; each endpoint is
+// matched in its own block size. Pure but for the index's recency marks; any thread.
 #pragma once
 
 #include <cstdint>
@@ -32,19 +33,21 @@ using PromptKeys = std::vector<std::vector<kv::BlockKey>>;
 struct MatchedRequest {
   scheduling::Request request;
   std::map<KeySpace, std::shared_ptr<const PromptKeys>> keys;
-  std::vector<std::shared_ptr<const PromptKeys>> candidate_keys;  // per candidate; null when it has no key space
+  std::vector<std::shared_ptr<const PromptKeys>>
+      candidate_keys;               // per candidate; null when it has no key space
   uint32_t best_usable_blocks = 0;  // of the candidate with the longest match
 };
 
-// Blocks an engine can reuse of `resident` for a prompt of `tokens`: the last prompt token is always computed anew
-// (the engines' own rule: min(resident, (tokens - 1) / block_size)).
+// Blocks an engine can reuse of `resident` for a prompt of `tokens`: the last prompt token is
+// always computed anew (the engines' own rule: min(resident, (tokens - 1) / block_size)).
 uint32_t UsableBlocks(uint32_t resident, uint64_t tokens, uint32_t block_size);
 
 // Block size of an endpoint: learned from its events, else as scraped; 0 = unknown.
 uint32_t BlockSizeOf(const fleet::Endpoint& endpoint, const events::EventsManager* events);
 
-// Endpoints that may serve the request: they serve the model (or have not said yet) and are healthy; when none is healthy, those never
-// asked so far. kNotFound: the model is served by none; kUnavailable: nobody can be asked now.
+// Endpoints that may serve the request: they serve the model (or have not said yet) and are
+// healthy; when none is healthy, those never asked so far. kNotFound: the model is served by none;
+// kUnavailable: nobody can be asked now.
 Result<std::vector<std::shared_ptr<const fleet::Endpoint>>> EligibleEndpoints(
     const fleet::Snapshot& snapshot, const std::string& model,
     const std::vector<fleet::EndpointId>& exclude);

@@ -1,5 +1,6 @@
 // Metrics of routing: llm-d's names (spec of llm_d_epp_*), and our own with the prefix warmpath_.
-// Model labels come from clients, so distinct values are capped; past the cap they fold into "other". Thread-safe.
+// Model labels come from clients, so distinct values are capped; past the cap they fold into
+// "other". Thread-safe.
 #pragma once
 
 #include <memory>

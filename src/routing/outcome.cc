@@ -5,7 +5,9 @@
 namespace warmpath::routing {
 namespace {
 
-double Milliseconds(Duration duration) { return ToSeconds(duration) * 1e3; }
+double Milliseconds(Duration duration) {
+  return ToSeconds(duration) * 1e3;
+}
 
 }  // namespace
 
@@ -22,10 +24,18 @@ Outcome::~Outcome() {
   if (state_ != nullptr) Abort();
 }
 
-const fleet::Endpoint& Outcome::endpoint() const { return *state_->endpoint; }
-uint16_t Outcome::rank() const { return state_->rank; }
-bool Outcome::pin_rank() const { return state_->endpoint->spec.data_parallel > 1; }
-uint64_t Outcome::predicted_cached_tokens() const { return state_->predicted_cached; }
+const fleet::Endpoint& Outcome::endpoint() const {
+  return *state_->endpoint;
+}
+uint16_t Outcome::rank() const {
+  return state_->rank;
+}
+bool Outcome::pin_rank() const {
+  return state_->endpoint->spec.data_parallel > 1;
+}
+uint64_t Outcome::predicted_cached_tokens() const {
+  return state_->predicted_cached;
+}
 
 void Outcome::FirstToken() {
   OutcomeState& s = *state_;
@@ -67,13 +77,15 @@ void Outcome::Usage(uint64_t prompt_tokens, std::optional<uint64_t> cached_token
       if (s.predicted_cached == *cached_tokens) ++stats.exact;
     }
   }
-  if (s.tokens_known && s.prompt_tokens != prompt_tokens) director.metrics.token_parity_mismatches.Add();
+  if (s.tokens_known && s.prompt_tokens != prompt_tokens)
+    director.metrics.token_parity_mismatches.Add();
   if (cached_tokens) {
     metrics.cached_tokens.Observe(static_cast<double>(*cached_tokens));
     if (s.tokens_known) {
-      const Counter& result = s.predicted_cached == *cached_tokens ? director.metrics.predictions_exact
-                              : s.predicted_cached > *cached_tokens ? director.metrics.predictions_over
-                                                                    : director.metrics.predictions_under;
+      const Counter& result =
+          s.predicted_cached == *cached_tokens  ? director.metrics.predictions_exact
+          : s.predicted_cached > *cached_tokens ? director.metrics.predictions_over
+                                                : director.metrics.predictions_under;
       result.Add();
     }
   }
@@ -119,7 +131,8 @@ void Outcome::Abort() {
   if (s.ended) return;
   s.ended = true;
   s.ticket.Release();
-  // What was prefilled before the abort stays in the engine's cache and will be confirmed by events.
+  // What was prefilled before the abort stays in the engine's cache and will be confirmed by
+  // events.
   s.director->ReleaseAfterGrace(s.holds);
   s.director->metrics.ForModel(s.model).running.Add(-1);
   const TimePoint now = s.director->deps.clock.Now();

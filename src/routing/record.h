@@ -1,4 +1,5 @@
-// Decision records: why each request went where it went, kept for the newest requests, bounded in count and bytes.
+// Decision records: why each request went where it went, kept for the newest requests, bounded in
+// count and bytes.
 #pragma once
 
 #include <cstdint>
@@ -19,13 +20,13 @@ struct EndpointVerdict {
   std::string name;
   std::string url;
   uint16_t rank = 0;
-  uint32_t block_size = 0;      // 0: not known yet
-  uint32_t matched_blocks = 0;  // resident, contiguous from block 0
-  uint64_t cached_tokens = 0;   // what the engine can reuse of them
+  uint32_t block_size = 0;              // 0: not known yet
+  uint32_t matched_blocks = 0;          // resident, contiguous from block 0
+  uint64_t cached_tokens = 0;           // what the engine can reuse of them
   uint64_t expected_cached_tokens = 0;  // counting what requests under way will have stored
   std::vector<std::pair<std::string, double>> scores;  // plugin -> 0..1
-  std::optional<double> total;  // absent when filtered out
-  std::string filtered_by;      // plugin, "" when it stayed
+  std::optional<double> total;                         // absent when filtered out
+  std::string filtered_by;                             // plugin, "" when it stayed
 };
 
 // Immutable once made but for the delivered part, which the RecordStore guards.
@@ -56,7 +57,8 @@ codec::JsonObject ToJson(const DecisionRecord& record, bool delivered);
 // Newest `max_records` records and at most `max_bytes` (estimated) of them. Thread-safe.
 class RecordStore {
  public:
-  RecordStore(size_t max_records, size_t max_bytes) : max_records_(max_records), max_bytes_(max_bytes) {}
+  RecordStore(size_t max_records, size_t max_bytes)
+      : max_records_(max_records), max_bytes_(max_bytes) {}
 
   // A record of the same id is replaced (a client reused its x-request-id).
   void Add(std::shared_ptr<DecisionRecord> record) EXCLUDES(mutex_);

@@ -16,8 +16,11 @@ namespace warmpath::routing {
 
 struct DirectorState {
   DirectorState(DirectorDeps dependencies, const DirectorOptions& opts)
-      : deps(dependencies), options(opts), metrics(deps.metrics),
-        records(opts.max_records, opts.max_record_bytes), last_beat(deps.clock.Now()) {}
+      : deps(dependencies),
+        options(opts),
+        metrics(deps.metrics),
+        records(opts.max_records, opts.max_record_bytes),
+        last_beat(deps.clock.Now()) {}
 
   const DirectorDeps deps;
   const DirectorOptions options;

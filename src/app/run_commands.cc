@@ -1,0 +1,137 @@
+// The long-running commands: serve, sim, bench.
+#include <fmt/format.h>
+
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <thread>
+
+#include <unistd.h>
+
+#include "app/commands.h"
+#include "app/process.h"
+#include "base/log.h"
+#include "fleet/endpoint.h"
+#include "net/loop.h"
+
+namespace warmpath::app {
+namespace {
+
+using namespace std::chrono_literals;
+
+// Long enough for every engine to have been asked once.
+constexpr int kTableWaitMs = 2500;
+constexpr int kPollMs = 50;
+
+bool AllAsked(const fleet::Snapshot& snapshot) {
+  for (const auto& endpoint : snapshot.endpoints) {
+    if (endpoint->health == fleet::Health::kUnknown) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+int RunServe(const ServeCommand& command) {
+  auto instance = ServeInstance::Create(command.options);
+  if (!instance) return ReportError(instance.error());
+  ServeInstance& serve = **instance;
+  serve.Start();
+
+  std::vector<std::pair<std::string, std::string>> listeners;
+  for (size_t i = 0; i < serve.gateway_urls().size(); ++i) {
+    listeners.emplace_back(i == 0 ? "gateway" : fmt::format("gateway_{}", i),
+                           serve.gateway_urls()[i]);
+    WP_LOG(kInfo, "serve", "gateway listening", {"url", serve.gateway_urls()[i]});
+  }
+  listeners.emplace_back("metrics", serve.metrics_url());
+  WP_LOG(kInfo, "serve", "dashboard, API and metrics", {"url", serve.metrics_url()});
+  if (serve.kv_events_port() != 0) {
+    listeners.emplace_back("kv_events", fmt::format("tcp://*:{}", serve.kv_events_port()));
+    WP_LOG(kInfo, "serve", "KV events bound", {"port", serve.kv_events_port()});
+  }
+  if (auto written = WriteReadyFile(command.ready_file, listeners); !written)
+    return ReportError(written.error());
+
+  bool stopping = false;
+  for (int waited = 0; !stopping && waited < kTableWaitMs && !AllAsked(*serve.endpoints());
+       waited += kPollMs) {
+    stopping = WaitForStopSignal(kPollMs);
+  }
+  if (!stopping) {
+    if (LogEnabled(LogLevel::kInfo) && GetLogFormat() == LogFormat::kConsole) {
+      fmt::print(stderr, "{}", fleet::DescribeTable(*serve.endpoints()));
+    }
+    WaitForStopSignal();
+  }
+  WP_LOG(kInfo, "serve", "draining; a second signal ends at once");
+  serve.Stop(command.options.drain_timeout);
+  return kExitOk;
+}
+
+int RunSim(const SimCommand& command) {
+  net::LoopGroup loops("sim",
+                       std::min<size_t>(4, std::max(1u, std::thread::hardware_concurrency())));
+  auto simulator = sim::Simulator::Start(command.options, loops);
+  if (!simulator) return ReportError(simulator.error());
+  loops.Start();
+  std::vector<std::pair<std::string, std::string>> listeners;
+  for (size_t i = 0; i < (*simulator)->endpoints().size(); ++i) {
+    const auto& endpoint = (*simulator)->endpoints()[i];
+    const std::string suffix = i == 0 ? "" : fmt::format("_{}", i);
+    listeners.emplace_back("engine" + suffix, endpoint.url);
+    listeners.emplace_back("events" + suffix, endpoint.events);
+    if (!endpoint.replay.empty()) listeners.emplace_back("replay" + suffix, endpoint.replay);
+    WP_LOG(kInfo, "sim", "engine listening", {"url", endpoint.url}, {"events", endpoint.events},
+           {"replay", endpoint.replay});
+  }
+  if (auto written = WriteReadyFile(command.ready_file, listeners); !written)
+    return ReportError(written.error());
+  WaitForStopSignal();
+  (*simulator)->Stop(5s);
+  loops.Stop();
+  return kExitOk;
+}
+
+int RunBenchCommand(const BenchCommand& command) {
+  std::atomic<bool> stop{false};
+  std::atomic<bool> done{false};
+  std::thread watcher([&] {
+    while (!done.load()) {
+      if (WaitForStopSignal(100)) stop = true;
+    }
+  });
+  load::BenchOptions options = command.options;
+  options.stop = &stop;
+  const bool progress = isatty(fileno(stderr)) != 0;
+  const auto report = load::RunBench(options, [&](const load::Progress& p) {
+    if (!progress || p.sides.empty()) return;
+    const load::SideProgress& side = p.sides.front();
+    fmt::print(
+        stderr,
+        "\r{:6.1f} s  sent {}{}  answered {}  errors {}  hit {:.1f} %  TTFT mean {:.1f} ms   ",
+        p.seconds, side.sent, p.total > 0 ? fmt::format("/{}", p.total) : "", side.answered,
+        side.errors, side.hit_rate * 100, side.ttft_mean * 1e3);
+  });
+  if (progress) fmt::print(stderr, "\n");
+  done = true;
+  watcher.join();
+  if (!report) return ReportError(report.error());
+  if (command.json_file == "-") {
+    fmt::print("{}\n", load::FormatJson(*report));
+    return kExitOk;
+  }
+  fmt::print("{}", load::FormatTable(*report));
+  if (!command.json_file.empty()) {
+    std::ofstream out(command.json_file);
+    out << load::FormatJson(*report) << "\n";
+    out.flush();
+    if (!out)
+      return ReportError(
+          {Code::kUnavailable, fmt::format("--json {}: cannot be written", command.json_file)});
+  }
+  return kExitOk;
+}
+
+}  // namespace warmpath::app

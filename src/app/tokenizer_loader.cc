@@ -1,0 +1,82 @@
+#include "app/tokenizer_loader.h"
+
+#include <fmt/format.h>
+
+#include "base/log.h"
+
+namespace warmpath::app {
+namespace {
+
+Result<std::shared_ptr<const prompt::Encoder>> LoadEncoder(const std::string& name_or_directory) {
+  WP_TRY(const std::string directory, prompt::FindTokenizerDirectory(name_or_directory));
+  WP_TRY(std::shared_ptr<const prompt::Tokenizer> tokenizer, prompt::Tokenizer::Load(directory));
+  WP_LOG(kInfo, "tokenizer", "tokenizer loaded", {"directory", directory},
+         {"backend", tokenizer->backend()}, {"chat_template", tokenizer->has_chat_template()});
+  return std::make_shared<const prompt::Encoder>(std::move(tokenizer), prompt::EncoderOptions{});
+}
+
+}  // namespace
+
+TokenizerLoader::TokenizerLoader(std::string model, std::string source, routing::Director& director)
+    : model_(std::move(model)),
+      source_(std::move(source)),
+      director_(director),
+      pool_("tokenizer", 1, 4) {}
+
+Status TokenizerLoader::LoadExplicit() {
+  if (source_.empty()) return {};
+  auto encoder = LoadEncoder(source_);
+  if (!encoder) return Fail(encoder.error(), fmt::format("--tokenizer {}", source_));
+  director_.SetEncoder(model_, std::move(*encoder));
+  MutexLock lock(mutex_);
+  settled_ = true;
+  return {};
+}
+
+void TokenizerLoader::OnFleet(const fleet::Snapshot& snapshot) {
+  if (!source_.empty()) return;
+  std::string model = model_;
+  std::string root;
+  for (const auto& endpoint : snapshot.endpoints) {
+    for (const fleet::ServedModel& served : endpoint->models) {
+      if (served.is_adapter() || (!model.empty() && served.id != model)) continue;
+      model = served.id;
+      root = served.root;
+      break;
+    }
+    if (!root.empty()) break;
+  }
+  if (model.empty()) return;  // no engine has answered yet
+  // The root is what the engine itself loaded: a hub name or a directory that may exist here too.
+  for (const std::string& name : {model, root}) {
+    if (name.empty()) continue;
+    {
+      MutexLock lock(mutex_);
+      if (director_.encoder() != nullptr || tried_.find("\n" + name + "\n") != std::string::npos)
+        continue;
+      tried_ += "\n" + name + "\n";
+    }
+    if (!pool_.TryRun([this, model, name] { TryLoad(model, name); })) return;
+  }
+}
+
+void TokenizerLoader::TryLoad(const std::string& model, const std::string& name_or_directory) {
+  if (director_.encoder() != nullptr) return;
+  auto encoder = LoadEncoder(name_or_directory);
+  if (encoder) {
+    director_.SetEncoder(model, std::move(*encoder));
+  } else {
+    director_.SetEncoderAbsent("no tokenizer: " + encoder.error().message);
+    WP_LOG(kWarn, "tokenizer", "no exact tokens: requests are routed by load; give --tokenizer DIR",
+           {"model", model}, {"reason", encoder.error().message});
+  }
+  MutexLock lock(mutex_);
+  settled_ = true;
+}
+
+bool TokenizerLoader::settled() const {
+  MutexLock lock(mutex_);
+  return settled_;
+}
+
+}  // namespace warmpath::app

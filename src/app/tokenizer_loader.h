@@ -1,0 +1,44 @@
+// Finds and loads the tokenizer once its model is known, off the loops, and hands it to the
+// Director.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "base/mutex.h"
+#include "base/pool.h"
+#include "base/result.h"
+#include "fleet/fleet.h"
+#include "prompt/encoder.h"
+#include "routing/director.h"
+
+namespace warmpath::app {
+
+// Thread-safe. The Director must outlive it.
+class TokenizerLoader {
+ public:
+  // `model` and `source` as given by the user; either may be empty.
+  TokenizerLoader(std::string model, std::string source, routing::Director& director);
+
+  // With an explicit source: loads now; the error names the flag. Otherwise nothing is done until
+  // OnFleet.
+  Status LoadExplicit() EXCLUDES(mutex_);
+  // The engines' models became known: without an explicit source, tries the base model's name once
+  // per name, on its own thread.
+  void OnFleet(const fleet::Snapshot& snapshot) EXCLUDES(mutex_);
+  // True once a tokenizer is loaded or it is settled that there is none.
+  bool settled() const EXCLUDES(mutex_);
+
+ private:
+  void TryLoad(const std::string& model, const std::string& name_or_directory) EXCLUDES(mutex_);
+
+  const std::string model_;
+  const std::string source_;
+  routing::Director& director_;
+  mutable Mutex mutex_;
+  bool settled_ GUARDED_BY(mutex_) = false;
+  std::string tried_ GUARDED_BY(mutex_);
+  CpuPool pool_;
+};
+
+}  // namespace warmpath::app
