@@ -64,13 +64,13 @@ fn content(role: &str, message: &Object, as_parts: bool) -> Result<Json, Failure
 }
 
 /// Arguments as the template sees them: always an object; what is no object, or broken, becomes {}.
-fn arguments(function: &Json) -> Result<Json, Failure> {
+fn arguments(function: &Json, budget: &mut usize) -> Result<Json, Failure> {
     let text = match function.get("arguments") {
         None => return Ok(Json::Obj(Object::new())),
         Some(Json::Str(text)) => text,
         Some(_) => return Err(Failure::unsupported("tool call arguments that are not a string".into())),
     };
-    match json::parse(text.as_bytes()) {
+    match json::parse_within(text.as_bytes(), budget) {
         Ok(value @ Json::Obj(_)) => Ok(value),
         Ok(_) => Ok(Json::Obj(Object::new())),
         Err(failure) => {
@@ -84,7 +84,7 @@ fn arguments(function: &Json) -> Result<Json, Failure> {
     }
 }
 
-fn tool_calls(calls: &[Json]) -> Result<Vec<Json>, Failure> {
+fn tool_calls(calls: &[Json], budget: &mut usize) -> Result<Vec<Json>, Failure> {
     calls
         .iter()
         .map(|call| {
@@ -93,7 +93,7 @@ fn tool_calls(calls: &[Json]) -> Result<Vec<Json>, Failure> {
             }
             let function = call.get("function").ok_or_else(|| Failure::invalid("a tool call needs a function".into()))?;
             let name = function.get("name").and_then(Json::as_str).ok_or_else(|| Failure::invalid("a tool call needs a function name".into()))?;
-            let function = object([("arguments", arguments(function)?), ("name", Json::str(name))]);
+            let function = object([("arguments", arguments(function, budget)?), ("name", Json::str(name))]);
             let mut out = Object::new();
             if let Some(id) = call.get("id") {
                 out.insert("id".into(), id.clone());
@@ -105,7 +105,7 @@ fn tool_calls(calls: &[Json]) -> Result<Vec<Json>, Failure> {
         .collect()
 }
 
-fn message(source: &Json, as_parts: bool) -> Result<Object, Failure> {
+fn message(source: &Json, as_parts: bool, budget: &mut usize) -> Result<Object, Failure> {
     let Json::Obj(fields) = source else {
         return Err(Failure::invalid("a message must be an object".into()));
     };
@@ -118,7 +118,7 @@ fn message(source: &Json, as_parts: bool) -> Result<Object, Failure> {
             None => {}
             Some(Json::Arr(calls)) if calls.is_empty() => {}
             Some(Json::Arr(calls)) => {
-                out.insert("tool_calls".into(), Json::Arr(tool_calls(calls)?));
+                out.insert("tool_calls".into(), Json::Arr(tool_calls(calls, budget)?));
             }
             Some(_) => return Err(Failure::invalid("tool_calls must be a list".into())),
         }
@@ -230,10 +230,10 @@ fn cut_at_tag(text: String) -> Result<String, Failure> {
     Ok(end.to_string())
 }
 
-fn truncation(source: &Json, add_special_tokens: bool) -> Result<u64, Failure> {
+fn truncation(source: &Json) -> Result<u64, Failure> {
     let count = match source.get("truncate_prompt_tokens") {
         None => return Ok(0),
-        Some(Json::Int(count)) if *count > 0 && !add_special_tokens => *count as u64,
+        Some(Json::Int(count)) if *count > 0 => *count as u64,
         Some(_) => return Err(Failure::unsupported("truncate_prompt_tokens".into())),
     };
     match source.get("truncation_side") {
@@ -302,8 +302,9 @@ pub fn render(templates: &Templates, body: &[u8], now: i64) -> Result<Rendered, 
     }
     let as_parts = templates.wants_parts(with_tools);
     let mut messages = Vec::with_capacity(list.len());
+    let mut budget = json::MAX_VALUES;
     for item in list {
-        messages.push(Json::Obj(message(item, as_parts)?));
+        messages.push(Json::Obj(message(item, as_parts, &mut budget)?));
     }
     if !templates.mentions_developer(with_tools) {
         messages = merge_developer(messages)?;
@@ -318,7 +319,7 @@ pub fn render(templates: &Templates, body: &[u8], now: i64) -> Result<Rendered, 
         context.insert("tools".into(), Json::Null);
     }
     let add_special_tokens = flag(fields, "add_special_tokens", false)?;
-    let truncate_to = truncation(&source, add_special_tokens)?;
+    let truncate_to = truncation(&source)?;
     let text = templates.render(&Json::Obj(context), now)?;
     let text = if continues { cut_at_tag(text)? } else { text };
     Ok(Rendered { text, add_special_tokens, truncate_to })

@@ -6,6 +6,8 @@ use indexmap::IndexMap;
 use minijinja::Value;
 
 const MAX_DEPTH: usize = 64;
+/// Values of one document, all levels together: a value takes far more memory than its shortest text.
+pub const MAX_VALUES: usize = 1_000_000;
 
 pub type Object = IndexMap<String, Json>;
 
@@ -55,8 +57,13 @@ impl Json {
 
 /// Parses one JSON value that fills `text`.
 pub fn parse(text: &[u8]) -> Result<Json, Failure> {
+    parse_within(text, &mut MAX_VALUES.clone())
+}
+
+/// The same, taking its values from a budget that several documents share.
+pub fn parse_within(text: &[u8], budget: &mut usize) -> Result<Json, Failure> {
     let text = std::str::from_utf8(text).map_err(|e| Failure::invalid(format!("body is not UTF-8 at byte {}", e.valid_up_to())))?;
-    let mut p = Parser { text, pos: 0 };
+    let mut p = Parser { text, pos: 0, budget };
     p.space();
     let value = p.value(0)?;
     p.space();
@@ -69,6 +76,7 @@ pub fn parse(text: &[u8]) -> Result<Json, Failure> {
 struct Parser<'a> {
     text: &'a str,
     pos: usize,
+    budget: &'a mut usize,
 }
 
 impl Parser<'_> {
@@ -98,6 +106,10 @@ impl Parser<'_> {
         if depth > MAX_DEPTH {
             return Err(self.error("nested deeper than 64"));
         }
+        if *self.budget == 0 {
+            return Err(Failure::unsupported(format!("JSON with more than {MAX_VALUES} values")));
+        }
+        *self.budget -= 1;
         match self.peek() {
             Some(b'{') => self.object(depth),
             Some(b'[') => self.array(depth),

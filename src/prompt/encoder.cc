@@ -25,6 +25,7 @@ struct CompletionsBody {
   std::vector<std::vector<kv::TokenId>> ids;
   bool has_prompt = false;
   bool add_special_tokens = true;
+  uint64_t truncate_to = 0;  // keep the last so many tokens; 0 keeps all
   std::optional<Error> refused;
 };
 
@@ -107,6 +108,9 @@ Result<CompletionsBody> ReadCompletions(std::string_view body, uint32_t id_limit
     const auto kind = value.Kind();
     return kind && *kind != JsonKind::kNull;
   };
+  const auto reject = [&](std::string_view key) {
+    unsupported = Error{.code = Code::kUnsupported, .message = std::string(key)};
+  };
   WP_RETURN_IF_ERROR(
       codec::ReadJsonObject(body, [&](std::string_view key, JsonCursor& value) -> Status {
         if (key == "prompt") return ReadPrompt(value, id_limit, out);
@@ -114,15 +118,23 @@ Result<CompletionsBody> ReadCompletions(std::string_view body, uint32_t id_limit
           const auto flag = value.Bool();
           if (!flag) return Refused("add_special_tokens must be a boolean");
           out.add_special_tokens = *flag;
-        } else if ((key == "truncate_prompt_tokens" || key == "prompt_embeds" || key == "suffix") &&
+        } else if (key == "truncate_prompt_tokens" && set(value)) {
+          const auto count = value.Int();
+          out.truncate_to = count && *count > 0 ? static_cast<uint64_t>(*count) : 0;
+          // -1 means the engine's context length, which is not known here.
+          if (out.truncate_to == 0) reject(key);
+        } else if ((key == "truncation_side" || key == "prompt_embeds" || key == "suffix") &&
                    set(value)) {
-          unsupported = Error{.code = Code::kUnsupported, .message = std::string(key)};
+          reject(key);
         }
         return {};
       }));
   if (out.refused) return tl::unexpected<Error>(*out.refused);
   if (unsupported) return tl::unexpected<Error>(*unsupported);
   if (!out.has_prompt) return Refused("prompt: missing");
+  if (out.truncate_to > 0 && !out.ids.empty()) {
+    return Fail(Code::kUnsupported, "truncate_prompt_tokens with token ids");
+  }
   return out;
 }
 
@@ -165,28 +177,30 @@ struct Encoder::Impl {
     return ids;
   }
 
-  Result<EncodedPrompt> EncodeText(std::string text, bool add_special_tokens) const {
+  // `truncate_to` keeps the last so many tokens; 0 keeps all.
+  Result<EncodedPrompt> EncodeText(std::string text, bool add_special_tokens,
+                                   uint64_t truncate_to) const {
     EncodedPrompt prompt;
-    if (add_special_tokens) {
-      WP_TRY(prompt.ids, tokenizer->Encode(text, true));
-    } else {
-      WP_TRY(prompt.ids, EncodePieces(text));
+    WP_TRY(prompt.ids, add_special_tokens ? tokenizer->Encode(text, true) : EncodePieces(text));
+    if (truncate_to > 0 && prompt.ids.size() > truncate_to) {
+      if (add_special_tokens) {
+        // The engine truncates before it adds; only where nothing is added is that the same.
+        WP_TRY(const auto plain, tokenizer->Encode(text, false));
+        if (plain != prompt.ids) {
+          return Fail(Code::kUnsupported, "truncate_prompt_tokens with added special tokens");
+        }
+      }
+      prompt.ids.erase(prompt.ids.begin(),
+                       prompt.ids.end() - static_cast<std::ptrdiff_t>(truncate_to));
     }
     prompt.text = std::move(text);
     return prompt;
   }
 
   Result<std::vector<EncodedPrompt>> EncodeChat(std::string_view body) const {
-    // The same bounds as every other body, before the renderer builds a tree of it.
-    if (auto bounds = codec::CheckJsonBounds(body, {}); !bounds) {
-      return Refused(bounds.error().message);
-    }
     WP_TRY(auto chat, tokenizer->RenderChatBody(body, options.now ? options.now() : -1));
-    WP_TRY(auto prompt, EncodeText(std::move(chat.text), chat.add_special_tokens));
-    if (chat.truncate_to > 0 && prompt.ids.size() > chat.truncate_to) {
-      prompt.ids.erase(prompt.ids.begin(),
-                       prompt.ids.end() - static_cast<std::ptrdiff_t>(chat.truncate_to));
-    }
+    WP_TRY(auto prompt,
+           EncodeText(std::move(chat.text), chat.add_special_tokens, chat.truncate_to));
     std::vector<EncodedPrompt> prompts;
     prompts.push_back(std::move(prompt));
     return prompts;
@@ -200,7 +214,7 @@ struct Encoder::Impl {
     }
     std::vector<EncodedPrompt> prompts;
     for (auto& text : read->texts) {
-      WP_TRY(auto prompt, EncodeText(std::move(text), read->add_special_tokens));
+      WP_TRY(auto prompt, EncodeText(std::move(text), read->add_special_tokens, read->truncate_to));
       prompts.push_back(std::move(prompt));
     }
     for (auto& ids : read->ids) prompts.push_back(EncodedPrompt{.text = {}, .ids = std::move(ids)});

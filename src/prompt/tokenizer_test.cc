@@ -1,1 +1,156 @@
+#include "prompt/tokenizer.h"
+
 #include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "prompt/test_tokenizers.h"
+#include "prompt/tiny_tokenizer.h"
+
+namespace warmpath::prompt {
+namespace {
+
+namespace fs = std::filesystem;
+
+class TinyTokenizer : public testing::Test {
+ protected:
+  void SetUp() override {
+    dir_ = fs::temp_directory_path() /
+           fmt::format("warmpath-tiny-{}-{}", getpid(),
+                       testing::UnitTest::GetInstance()->current_test_info()->name());
+  }
+  void TearDown() override { fs::remove_all(dir_); }
+
+  std::shared_ptr<const Tokenizer> WithTemplate(const std::string& chat_template) {
+    WriteTinyTokenizer(dir_, chat_template);
+    auto loaded = Tokenizer::Load(dir_.string());
+    EXPECT_TRUE(loaded.has_value()) << loaded.error().message;
+    return loaded.value_or(nullptr);
+  }
+  Result<std::string> Render(const std::string& chat_template, const std::string& context,
+                             int64_t now = -1) {
+    return WithTemplate(chat_template)->RenderChat(context, now);
+  }
+
+  fs::path dir_;
+};
+
+TEST_F(TinyTokenizer, KnowsItsVocabularyAndSpecialTokens) {
+  const auto tokenizer = WithTemplate(kTinyTemplate);
+  EXPECT_EQ(tokenizer->backend(), "fastokens") << tokenizer->fallback_reason();
+  EXPECT_EQ(tokenizer->vocab_size(), kTinyVocab);
+  EXPECT_EQ(tokenizer->Encode("<turn>A", false).value(), (std::vector<kv::TokenId>{258, 'A'}));
+  EXPECT_EQ(tokenizer->Encode("A", true).value(), (std::vector<kv::TokenId>{kTinyBos, 'A'}));
+  EXPECT_EQ(tokenizer->Encode("", false).value(), std::vector<kv::TokenId>{});
+}
+
+TEST_F(TinyTokenizer, DecodesBrokenUtf8AsReplacementAndLeavesSpecialTokensOutWhenAsked) {
+  const auto tokenizer = WithTemplate(kTinyTemplate);
+  const std::vector<kv::TokenId> ids = {258, 'h', 0xC3, 259, 'i', 4'000'000};
+  EXPECT_EQ(tokenizer->Decode(ids, false).value(), "<turn>h\xEF\xBF\xBD<end>i");
+  EXPECT_EQ(tokenizer->Decode(ids, true).value(), "h\xEF\xBF\xBDi");
+  EXPECT_EQ(tokenizer->Decode({}, true).value(), "");
+}
+
+TEST_F(TinyTokenizer, RefusesTextThatIsNotUtf8) {
+  const auto ids = WithTemplate(kTinyTemplate)->Encode("a\xFF", false);
+  ASSERT_FALSE(ids.has_value());
+  EXPECT_EQ(ids.error().code, Code::kInvalidArgument);
+}
+
+TEST_F(TinyTokenizer, FallsBackToTheReferenceForOtherModelKinds) {
+  WriteTinyTokenizer(
+      dir_, "",
+      R"({"version":"1.0","added_tokens":[],"normalizer":null,"pre_tokenizer":{"type":"Whitespace"},)"
+      R"("post_processor":null,"decoder":null,"model":{"type":"WordLevel","vocab":{"a":0,"b":1,"?":2},"unk_token":"?"}})");
+  const auto tokenizer = Tokenizer::Load(dir_.string()).value();
+  EXPECT_EQ(tokenizer->backend(), "tokenizers");
+  EXPECT_EQ(tokenizer->fallback_reason(), "the model is not BPE");
+  EXPECT_EQ(tokenizer->Encode("b a zz", false).value(), (std::vector<kv::TokenId>{1, 0, 2}));
+  EXPECT_TRUE(tokenizer->CutPoints("a b a b", 1).value().empty());
+}
+
+TEST_F(TinyTokenizer, NamesTheFileThatCannotBeLoaded) {
+  fs::create_directories(dir_);
+  auto loaded = Tokenizer::Load(dir_.string());
+  ASSERT_FALSE(loaded.has_value());
+  EXPECT_NE(loaded.error().message.find("tokenizer.json"), std::string::npos);
+  std::ofstream(dir_ / "tokenizer.json") << "{}";
+  loaded = Tokenizer::Load(dir_.string());
+  ASSERT_FALSE(loaded.has_value());
+  EXPECT_NE(loaded.error().message.find("tokenizer.json"), std::string::npos);
+}
+
+TEST_F(TinyTokenizer, WithoutATemplateChatIsUnsupported) {
+  const auto tokenizer = WithTemplate("");
+  EXPECT_FALSE(tokenizer->has_chat_template());
+  EXPECT_EQ(tokenizer->RenderChat(R"({"messages":[]})").error().code, Code::kUnsupported);
+}
+
+TEST_F(TinyTokenizer, ARefusalOfTheTemplateIsInvalidAndAFeatureWeLackUnsupported) {
+  auto text = Render("{{ raise_exception('no ' ~ messages|length) }}", R"({"messages":[1]})");
+  EXPECT_EQ(text.error().code, Code::kInvalidArgument);
+  EXPECT_EQ(text.error().message, "no 1");
+  EXPECT_EQ(Render("{{ 'a'.casefold() }}", "{}").error().code, Code::kUnsupported);
+  EXPECT_EQ(Render("{{ 'a'|no_such_filter }}", "{}").error().code, Code::kUnsupported);
+  EXPECT_EQ(Render("{% for x in %}", "{}").error().code, Code::kUnsupported);
+  EXPECT_EQ(Render("x", "[]").error().code, Code::kInvalidArgument);
+}
+
+TEST_F(TinyTokenizer, DatesComeFromTheClockItIsGiven) {
+  EXPECT_EQ(Render("{{ strftime_now('%Y-%m-%d') }}", "{}", 1795348800).value(), "2026-11-22");
+}
+
+TEST_F(TinyTokenizer, PrintsValuesAsPythonDoes) {
+  const std::string context =
+      R"({"v":[1,1.0,1e2,1e16,1e-7,0.1,-0,12345678901234567890123,true,null,"it's",{"a":"\n\u00e9"}]})";
+  EXPECT_EQ(Render("{{ v }}", context).value(),
+            "[1, 1.0, 100.0, 1e+16, 1e-07, 0.1, 0, 12345678901234567890123, True, None, \"it's\", "
+            "{'a': '\\né'}]");
+  EXPECT_EQ(Render("{{ v|tojson }}", context).value(),
+            "[1, 1.0, 100.0, 1e+16, 1e-07, 0.1, 0, 12345678901234567890123, true, null, \"it's\", "
+            "{\"a\": \"\\né\"}]");
+  EXPECT_EQ(Render("{{ v|tojson(indent=1) }}", R"({"v":{"b":[],"a":[1]}})").value(),
+            "{\n \"b\": [],\n \"a\": [\n  1\n ]\n}");
+  EXPECT_EQ(Render("{{ v|tojson(ensure_ascii=true, sort_keys=true, separators=(',',':')) }}",
+                   R"({"v":{"b":"é","a":1}})")
+                .value(),
+            "{\"a\":1,\"b\":\"\\u00e9\"}");
+}
+
+TEST_F(TinyTokenizer, HasTheStringMethodsTemplatesUse) {
+  EXPECT_EQ(Render("{{ ('a,b,c'.rsplit(',', 1))[0] }}|{{ 'k=v=w'.partition('=')[2] }}|"
+                   "{{ 'k=v=w'.rpartition('=')[0] }}|{{ 'prefix'.removeprefix('pre') }}|"
+                   "{{ 'x.py'.removesuffix('.py') }}|{{ 'abc'.index('c') }}|{{ ' a  b '.split() }}|"
+                   "{{ 'a\\nb'.splitlines() }}|{{ '\\x1c a'.strip() }}|{{ 'Abc'.startswith('A') }}",
+                   "{}")
+                .value(),
+            "a,b|v=w|k=v|fix|x|2|['a', 'b']|['a', 'b']|a|True");
+}
+
+TEST_F(TinyTokenizer, RunsGenerationBlocksLoopControlsAndNamespaces) {
+  EXPECT_EQ(
+      Render("{% set ns = namespace(n=0) %}{% for i in v %}{% if i == 3 %}{% break %}{% endif %}"
+             "{%- generation -%} {{ i }} {%- endgeneration -%}{% set ns.n = ns.n + i %}"
+             "{% endfor %}={{ ns.n }}",
+             R"({"v":[1,2,3,4]})")
+          .value(),
+      "12=3");
+}
+
+TEST_F(TinyTokenizer, NoCutsWhereATokenTakesInWhiteSpaceAroundIt) {
+  WriteTinyTokenizer(dir_, "",
+                     TinyTokenizerJson(R"("lstrip":false,"rstrip":true,"single_word":false)"));
+  const auto tokenizer = Tokenizer::Load(dir_.string()).value();
+  EXPECT_TRUE(tokenizer->CutPoints("aaaa<end> bbbb<end>", 1).value().empty());
+}
+
+TEST_F(TinyTokenizer, CutsEndWithASpecialTokenAndHaveTheirLength) {
+  const auto tokenizer = WithTemplate(kTinyTemplate);
+  EXPECT_EQ(tokenizer->CutPoints("ab<end>c<end>de<end>f", 1).value(),
+            (std::vector<uint64_t>{7, 13, 20}));
+  EXPECT_EQ(tokenizer->CutPoints("ab<end>c<end>de<end>f", 10).value(), (std::vector<uint64_t>{13}));
+}
+
+}  // namespace
+}  // namespace warmpath::prompt
