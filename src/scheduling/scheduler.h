@@ -1,4 +1,5 @@
-// Filters, weighted scorers and a picker, as configured. Immutable after Create but for what plugins learn; thread-safe.
+// Filters, weighted scorers and a picker, as configured. Immutable after Create but for what
+// plugins learn; thread-safe.
 #pragma once
 
 #include <memory>
@@ -10,7 +11,8 @@
 
 namespace warmpath::scheduling {
 
-// A plugin instance as the configuration names it. `parameters_json` is one JSON object ("{}" when absent).
+// A plugin instance as the configuration names it. `parameters_json` is one JSON object ("{}" when
+// absent).
 struct PluginSpec {
   std::string type;
   std::string name;  // defaults to type
@@ -18,7 +20,7 @@ struct PluginSpec {
 };
 
 struct ProfilePlugin {
-  std::string plugin;  // a PluginSpec name
+  std::string plugin;   // a PluginSpec name
   double weight = 1.0;  // scorers only
 };
 
@@ -52,7 +54,8 @@ class Scheduler {
   void Observe(const Observation& observation) const;
   // {scorer name: weight} of the profile in use.
   const std::vector<ProfilePlugin>& scorers() const;
-  // The name ("type/name") under which "Got pod scores" is logged: the prefix scorer's, or "" when none is configured.
+  // The name ("type/name") under which "Got pod scores" is logged: of the first scorer that looks at
+  // cached prefixes (prefix scorers, expected-cost-scorer), or "" when none is configured.
   const std::string& prefix_scorer() const;
 
  private:
@@ -60,6 +63,12 @@ class Scheduler {
   explicit Scheduler(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
+
+// Fills in what a specification may leave out, and checks references: name := type; no profiles:
+// one, `default`, with every filter, scorer and picker configured; a profile without picker: a
+// max-score-picker; one profile and no handler: single-profile-handler. Idempotent; Create does it
+// too.
+Result<SchedulerSpec> CompleteSpec(SchedulerSpec spec);
 
 // `serve` without a configuration: routing by expected cost (spec: default policy).
 SchedulerSpec DefaultSchedulerSpec();

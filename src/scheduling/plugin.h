@@ -1,0 +1,83 @@
+// What a scheduling plugin is. A profile runs its filters, then its scorers, then its picker, over
+// indexes into Request::candidates. Plugins are shared by all threads: Filter, Score and Pick may
+// run concurrently, and never block.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "codec/json.h"
+#include "scheduling/parameters.h"
+#include "scheduling/types.h"
+
+namespace warmpath::scheduling {
+
+struct Observation;
+
+class Plugin {
+ public:
+  virtual ~Plugin() = default;
+  // A request goes to `picked` (not called for dry runs).
+  virtual void Picked(const Request& request, const Candidate& picked);
+  // A response taught something.
+  virtual void Observe(const Observation& observation);
+};
+
+class Filter : public Plugin {
+ public:
+  virtual bool Keep(const Request& request, const Candidate& candidate) const = 0;
+};
+
+class Scorer : public Plugin {
+ public:
+  // One score per entry of `candidates`, higher is better; the scheduler clamps to 0..1 and takes
+  // NaN as 0. `notes` collects what could not be used.
+  virtual std::vector<double> Score(const Request& request, std::span<const size_t> candidates,
+                                    std::vector<std::string>& notes) const = 0;
+  // Its scores are about cached prefixes ("Got pod scores" is logged in its name).
+  virtual bool about_prefixes() const;
+};
+
+class Picker : public Plugin {
+ public:
+  // Some of `candidates`, best first. `totals` belongs to them entry by entry; `random` is a fresh
+  // 64-bit draw.
+  virtual std::vector<size_t> Pick(std::span<const size_t> candidates,
+                                   std::span<const double> totals, uint64_t random) const = 0;
+};
+
+class ProfileHandler : public Plugin {
+ public:
+  // Whether it can run these profiles.
+  virtual Status Accept(std::span<const std::string> profiles) const = 0;
+  // The profile whose result is the decision.
+  virtual size_t Primary() const = 0;
+};
+
+enum class Role {
+  kFilter,
+  kScorer,
+  kPicker,
+  kHandler,
+  kPassive,  // configures another part of the program (producers, parsers, sources)
+};
+
+struct PluginType {
+  std::string name;
+  Role role = Role::kPassive;
+  ParameterList parameters;
+  // `parameters` were checked; null for passive types.
+  std::function<Result<std::unique_ptr<Plugin>>(const codec::Json& parameters)> create;
+  std::string note;  // for people who configure it: deprecated, or what it does differently here
+};
+
+// All types by name, aliases included. nullptr when unknown.
+const PluginType* FindPluginType(std::string_view name);
+std::vector<std::string> PluginTypeNames(Role role);
+
+}  // namespace warmpath::scheduling

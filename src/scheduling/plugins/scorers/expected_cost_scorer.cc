@@ -1,0 +1,175 @@
+#include "scheduling/plugins/scorers/expected_cost_scorer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <tuple>
+
+#include "base/hash.h"
+#include "scheduling/plugins/plugins.h"
+#include "scheduling/scheduler.h"
+
+namespace warmpath::scheduling {
+namespace {
+
+constexpr double kTieSeconds = 0.001, kTieShare = 0.05;
+constexpr double kDecodesToHalve = 64;  // so many decodes double a prefill's time
+constexpr double kStale = 0.995;        // weight lost per observation made elsewhere
+constexpr double kTieStep = 1e-6;       // between the scores of tied candidates
+constexpr size_t kMaxEndpoints = 10'000;
+
+// How much slower prefill is beside the decodes of `load`.
+double Slowdown(const fleet::InflightLoad& load) {
+  const auto decodes =
+      static_cast<double>(std::max<int64_t>(0, load.requests - load.prefill_requests));
+  return 1 + std::min(1.0, decodes / kDecodesToHalve);
+}
+
+double Positive(int64_t value) {
+  return static_cast<double>(std::max<int64_t>(0, value));
+}
+
+uint64_t Mix(uint64_t x) {
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+  return x ^ (x >> 31);
+}
+
+}  // namespace
+
+PrefillRates ExpectedCostScorer::RatesLocked(const Learned* learned) const {
+  const PrefillRates shared = everyone_.Estimate(options_.prior);
+  if (learned == nullptr || learned->observed_at == 0) return shared;
+  // What was learned long ago gives way to what the fleet shows now, so that a bad moment is not
+  // believed for ever.
+  PrefillEstimator estimator = learned->estimator;
+  estimator.Forget(std::pow(kStale, static_cast<double>(observations_ - learned->observed_at)));
+  return estimator.Estimate(shared);
+}
+
+PrefillRates ExpectedCostScorer::RatesOf(fleet::EndpointId endpoint) const {
+  ReaderLock lock(mutex_);
+  const auto it = learned_.find(endpoint);
+  return RatesLocked(it == learned_.end() ? nullptr : &it->second);
+}
+
+ExpectedCostScorer::Learned& ExpectedCostScorer::LearnedOf(fleet::EndpointId endpoint) {
+  if (learned_.size() >= kMaxEndpoints && !learned_.contains(endpoint)) {
+    const auto oldest = std::min_element(
+        learned_.begin(), learned_.end(),
+        [](const auto& a, const auto& b) { return a.second.observed_at < b.second.observed_at; });
+    learned_.erase(oldest);
+  }
+  return learned_[endpoint];
+}
+
+double ExpectedCostScorer::Cost(const Candidate& c, std::vector<std::string>& notes) const {
+  const PrefillRates rates = RatesOf(c.endpoint->id);
+  const auto term = [&](const char* name, double value) {
+    if (std::isfinite(value) && value >= 0) return value;
+    notes.push_back(
+        fmt::format("{}: {} of the cost is unknown and left out", c.endpoint->name(), name));
+    return 0.0;
+  };
+  const double slowdown = Slowdown(c.inflight);
+  const double uncached =
+      static_cast<double>(c.prompt_tokens - std::min(c.prompt_tokens, c.expected_cached_tokens));
+  const double ranks = std::max<uint16_t>(1, c.endpoint->spec.data_parallel);
+
+  double wait = rates.per_token_s * slowdown * Positive(c.inflight.prefill_tokens) / ranks;
+  // Requests waiting there that this router did not send are taken to be like this one.
+  const double foreign = std::max(0.0, c.endpoint->load.waiting - Positive(c.inflight.requests));
+  wait += foreign / ranks * rates.Seconds(static_cast<double>(c.prompt_tokens));
+
+  const double prefill = rates.base_s + rates.per_token_s * slowdown * uncached;
+
+  double evicted = 0;
+  if (c.capacity_blocks > 0 && c.block_size > 0) {
+    const double fresh = std::ceil(uncached / c.block_size);
+    const double over =
+        static_cast<double>(c.resident_blocks) + fresh - static_cast<double>(c.capacity_blocks);
+    evicted = std::clamp(over, 0.0, fresh);
+  }
+  const double recompute = rates.per_token_s * c.block_size * evicted;
+
+  return term("wait", wait) + options_.prefill_weight * term("prefill", prefill) +
+         options_.eviction_weight * term("recompute", recompute);
+}
+
+std::vector<double> ExpectedCostScorer::Score(const Request& request,
+                                              std::span<const size_t> candidates,
+                                              std::vector<std::string>& notes) const {
+  std::vector<double> costs;
+  for (const size_t i : candidates) costs.push_back(Cost(request.candidates[i], notes));
+  if (costs.empty()) return {};
+  const double lowest = *std::min_element(costs.begin(), costs.end());
+  std::vector<double> scores;
+  for (const double cost : costs) scores.push_back(cost > 0 ? lowest / cost : 1.0);
+
+  using Order = std::tuple<int64_t, uint64_t, uint64_t, size_t>;
+  std::vector<Order> tied;
+  const double limit = lowest + std::max(kTieSeconds, kTieShare * lowest);
+  {
+    ReaderLock lock(mutex_);
+    for (size_t i = 0; i < costs.size(); ++i) {
+      if (costs[i] > limit) continue;
+      const Candidate& c = request.candidates[candidates[i]];
+      const auto learned = learned_.find(c.endpoint->id);
+      tied.emplace_back(c.inflight.requests,
+                        learned == learned_.end() ? 0 : learned->second.cold_at,
+                        Mix(options_.salt ^ Mix(c.endpoint->id)), i);
+    }
+  }
+  std::sort(tied.begin(), tied.end());
+  for (size_t rank = 0; rank < tied.size(); ++rank) {
+    double& score = scores[std::get<3>(tied[rank])];
+    score = rank == 0 ? 1.0 : std::min(score, 1 - kTieStep * static_cast<double>(rank));
+  }
+  return scores;
+}
+
+void ExpectedCostScorer::Picked(const Request&, const Candidate& picked) {
+  if (picked.expected_cached_tokens > 0) return;
+  WriterLock lock(mutex_);
+  LearnedOf(picked.endpoint->id).cold_at = ++cold_prompts_;
+}
+
+void ExpectedCostScorer::Observe(const Observation& o) {
+  const double tokens =
+      (static_cast<double>(o.uncached_tokens) + Positive(o.load_at_decision.prefill_tokens)) *
+      Slowdown(o.load_at_decision);
+  const double seconds = ToSeconds(o.time_to_first_token);
+  WriterLock lock(mutex_);
+  Learned& learned = LearnedOf(o.endpoint);
+  const PrefillRates shared = everyone_.Estimate(options_.prior);
+  if (learned.observed_at != 0) {
+    learned.estimator.Forget(
+        std::pow(kStale, static_cast<double>(observations_ - learned.observed_at)));
+  }
+  learned.estimator.Observe(tokens, seconds, shared);
+  everyone_.Observe(tokens, seconds, options_.prior);
+  learned.observed_at = ++observations_;
+}
+
+std::vector<PluginType> ExpectedCostScorerTypes() {
+  PluginType type{"expected-cost-scorer", Role::kScorer, {}, {}, {}};
+  type.parameters = {Number("prefillWeight", 0, 1000), Number("evictionWeight", 0, 1000),
+                     DurationOf("priorBase"), DurationOf("priorPerToken")};
+  type.create = [](const codec::Json& parameters) -> Result<std::unique_ptr<Plugin>> {
+    ExpectedCostScorer::Options options;
+    options.prefill_weight = NumberParameter(parameters, "prefillWeight", options.prefill_weight);
+    options.eviction_weight =
+        NumberParameter(parameters, "evictionWeight", options.eviction_weight);
+    if (const auto base = DurationParameter(parameters, "priorBase"))
+      options.prior.base_s = ToSeconds(*base);
+    if (const auto rate = DurationParameter(parameters, "priorPerToken")) {
+      options.prior.per_token_s = ToSeconds(*rate);
+    }
+    options.salt = ProcessSeed();
+    return std::make_unique<ExpectedCostScorer>(options);
+  };
+  return {type};
+}
+
+}  // namespace warmpath::scheduling

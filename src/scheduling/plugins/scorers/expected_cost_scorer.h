@@ -1,0 +1,63 @@
+// expected-cost-scorer: what a request costs at each endpoint, in seconds; the default rule.
+//
+//   cost = wait + k * prefill(uncached tokens) + e * recompute(blocks that must leave the cache)
+//
+//   wait       uncached prefill tokens in flight there (and requests waiting there that are not
+//   ours), at its rate prefill    base + per_token * tokens, slower while it decodes (twice at 64
+//   decodes) recompute  per_token * block size * blocks; blocks = what exceeds the capacity once
+//   the new ones are stored
+//
+// k = 3: a hit spares everyone behind it too. e = 0.6: an evicted block is probably needed again.
+// base and per_token are learned per endpoint (prefill_rates.h). Score = lowest cost / cost.
+// Candidates within max(1 ms, 5 %) of the lowest are ordered by requests in flight, then by how
+// long ago they were given a cold prompt, then by a salt of this process; the first of them
+// scores 1. A term that is not finite counts 0 and is noted. Thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <unordered_map>
+
+#include "base/mutex.h"
+#include "scheduling/plugin.h"
+#include "scheduling/plugins/scorers/prefill_rates.h"
+
+namespace warmpath::scheduling {
+
+class ExpectedCostScorer final : public Scorer {
+ public:
+  struct Options {
+    double prefill_weight = 3;     // k
+    double eviction_weight = 0.6;  // e
+    PrefillRates prior;
+    uint64_t salt = 0;
+  };
+  explicit ExpectedCostScorer(const Options& options) : options_(options) {}
+
+  std::vector<double> Score(const Request& request, std::span<const size_t> candidates,
+                            std::vector<std::string>& notes) const override;
+  bool about_prefixes() const override { return true; }
+  void Picked(const Request& request, const Candidate& picked) override;
+  void Observe(const Observation& observation) override;
+
+  // Seconds; NaN terms already taken as 0.
+  double Cost(const Candidate& candidate, std::vector<std::string>& notes) const;
+  PrefillRates RatesOf(fleet::EndpointId endpoint) const;
+
+ private:
+  struct Learned {
+    PrefillEstimator estimator;
+    uint64_t observed_at = 0;  // count of all observations when this one was last updated
+    uint64_t cold_at = 0;      // when it was last given a cold prompt; 0 = never
+  };
+  PrefillRates RatesLocked(const Learned* learned) const REQUIRES_SHARED(mutex_);
+  Learned& LearnedOf(fleet::EndpointId endpoint) REQUIRES(mutex_);
+
+  const Options options_;
+  mutable SharedMutex mutex_;
+  PrefillEstimator everyone_ GUARDED_BY(mutex_);
+  uint64_t observations_ GUARDED_BY(mutex_) = 0;
+  uint64_t cold_prompts_ GUARDED_BY(mutex_) = 0;
+  std::unordered_map<fleet::EndpointId, Learned> learned_ GUARDED_BY(mutex_);
+};
+
+}  // namespace warmpath::scheduling

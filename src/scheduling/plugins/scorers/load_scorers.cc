@@ -1,0 +1,133 @@
+// Scorers by load, with llm-d's formulas: queue-scorer, running-requests-size-scorer,
+// kv-cache-utilization-scorer (kv-cache-scorer), load-aware-scorer, active-request-scorer,
+// token-load-scorer.
+#include <algorithm>
+
+#include "scheduling/plugins/plugins.h"
+
+namespace warmpath::scheduling {
+namespace {
+
+// (max - x) / (max - min) over the candidates; all equal: 1.
+class LowestOfAllScorer final : public Scorer {
+ public:
+  using Reading = double (*)(const Candidate&);
+  explicit LowestOfAllScorer(Reading reading) : reading_(reading) {}
+  std::vector<double> Score(const Request& request, std::span<const size_t> candidates,
+                            std::vector<std::string>&) const override {
+    std::vector<double> values;
+    for (const size_t i : candidates) values.push_back(reading_(request.candidates[i]));
+    const auto [min, max] = std::minmax_element(values.begin(), values.end());
+    const double low = *min, high = *max;
+    for (double& value : values) value = high > low ? (high - value) / (high - low) : 1.0;
+    return values;
+  }
+
+ private:
+  const Reading reading_;
+};
+
+// A score that depends on each endpoint alone.
+class EachScorer final : public Scorer {
+ public:
+  using Formula = std::function<double(const Candidate&)>;
+  explicit EachScorer(Formula formula) : formula_(std::move(formula)) {}
+  std::vector<double> Score(const Request& request, std::span<const size_t> candidates,
+                            std::vector<std::string>&) const override {
+    std::vector<double> scores;
+    for (const size_t i : candidates) scores.push_back(formula_(request.candidates[i]));
+    return scores;
+  }
+
+ private:
+  const Formula formula_;
+};
+
+class ActiveRequestScorer final : public Scorer {
+ public:
+  explicit ActiveRequestScorer(const codec::Json& parameters)
+      : idle_(NumberParameter(parameters, "idleThreshold", 0)),
+        max_busy_(NumberParameter(parameters, "maxBusyScore", 1)) {}
+  std::vector<double> Score(const Request& request, std::span<const size_t> candidates,
+                            std::vector<std::string>&) const override {
+    double max = 0;
+    for (const size_t i : candidates) max = std::max(max, Active(request.candidates[i]));
+    std::vector<double> scores;
+    for (const size_t i : candidates) {
+      const double active = Active(request.candidates[i]);
+      scores.push_back(active <= idle_ ? 1.0 : (max - active) / max * max_busy_);
+    }
+    return scores;
+  }
+
+ private:
+  static double Active(const Candidate& candidate) {
+    return static_cast<double>(std::max<int64_t>(0, candidate.inflight.requests));
+  }
+  const double idle_;
+  const double max_busy_;
+};
+
+PluginType ScorerType(std::string name, ParameterList parameters,
+                      std::function<std::unique_ptr<Scorer>(const codec::Json&)> make) {
+  PluginType type{std::move(name), Role::kScorer, std::move(parameters), {}, {}};
+  type.create = [make](const codec::Json& values) -> Result<std::unique_ptr<Plugin>> {
+    return make(values);
+  };
+  return type;
+}
+
+PluginType LowestType(std::string name, LowestOfAllScorer::Reading reading) {
+  return ScorerType(std::move(name), {}, [reading](const codec::Json&) {
+    return std::make_unique<LowestOfAllScorer>(reading);
+  });
+}
+
+PluginType KvUtilizationType(std::string name) {
+  return ScorerType(std::move(name), {}, [](const codec::Json&) {
+    return std::make_unique<EachScorer>(
+        [](const Candidate& c) { return 1 - c.endpoint->load.kv_usage; });
+  });
+}
+
+}  // namespace
+
+std::vector<PluginType> LoadScorerTypes() {
+  return {
+      LowestType("queue-scorer", [](const Candidate& c) { return c.endpoint->load.waiting; }),
+      LowestType("running-requests-size-scorer",
+                 [](const Candidate& c) { return c.endpoint->load.running; }),
+      KvUtilizationType("kv-cache-utilization-scorer"),
+      KvUtilizationType("kv-cache-scorer"),
+      ScorerType("load-aware-scorer", {Number("threshold", 1)},
+                 [](const codec::Json& parameters) {
+                   const double threshold = NumberParameter(parameters, "threshold", 128);
+                   return std::make_unique<EachScorer>([threshold](const Candidate& c) {
+                     const double waiting = c.endpoint->load.waiting;
+                     return waiting <= 0 ? 0.5
+                                         : 0.5 * (1 - std::min(waiting, threshold) / threshold);
+                   });
+                 }),
+      ScorerType("active-request-scorer",
+                 {Number("idleThreshold", 0), Number("maxBusyScore", 0, 1),
+                  String("inFlightLoadProducerName"), DurationOf("requestTimeout")},
+                 [](const codec::Json& parameters) {
+                   return std::make_unique<ActiveRequestScorer>(parameters);
+                 }),
+      ScorerType("token-load-scorer",
+                 {Number("queueThresholdTokens", 1), String("inFlightLoadProducerName")},
+                 [](const codec::Json& parameters) {
+                   const double threshold =
+                       NumberParameter(parameters, "queueThresholdTokens", 4194304);
+                   return std::make_unique<EachScorer>([threshold](const Candidate& c) {
+                     const uint64_t cached = std::min(c.expected_cached_tokens, c.prompt_tokens);
+                     const double tokens = static_cast<double>(c.inflight.prefill_tokens) +
+                                           static_cast<double>(c.inflight.decode_tokens) +
+                                           static_cast<double>(c.prompt_tokens - cached);
+                     return tokens <= 0 ? 1.0 : 1 - std::min(tokens, threshold) / threshold;
+                   });
+                 }),
+  };
+}
+
+}  // namespace warmpath::scheduling

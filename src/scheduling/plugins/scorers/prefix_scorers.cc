@@ -1,0 +1,102 @@
+// prefix-cache-scorer (today's, and the tracker of `mode: cache_tracking`) and
+// precise-prefix-cache-scorer, llm-d's formulas over blocks the engine will be able to reuse,
+// speculative ones included.
+#include <algorithm>
+
+#include "scheduling/plugins/plugins.h"
+#include "scheduling/plugins/producers/kv_parameters.h"
+
+namespace warmpath::scheduling {
+namespace {
+
+// w * min(1, matched tokens / scale)^2 + (1 - w) * matched / total blocks.
+class MatchRatioScorer final : public Scorer {
+ public:
+  explicit MatchRatioScorer(const codec::Json& parameters)
+      : weight_(NumberParameter(parameters, "matchLengthWeight", 0)),
+        scale_tokens_(NumberParameter(parameters, "matchLengthScaleTokens", 8192)) {}
+  bool about_prefixes() const override { return true; }
+  std::vector<double> Score(const Request& request, std::span<const size_t> candidates,
+                            std::vector<std::string>&) const override {
+    std::vector<double> scores;
+    for (const size_t i : candidates) {
+      const Candidate& c = request.candidates[i];
+      if (c.total_blocks == 0) {
+        scores.push_back(0);
+        continue;
+      }
+      const double matched = c.expected_usable_blocks;
+      const double length = std::min(1.0, matched * c.block_size / scale_tokens_);
+      scores.push_back(weight_ * length * length + (1 - weight_) * matched / c.total_blocks);
+    }
+    return scores;
+  }
+
+ private:
+  const double weight_;
+  const double scale_tokens_;
+};
+
+// Block counts, min-max normalised over the endpoints that hold anything; all equal: 1; nothing
+// held: 0.
+class TrackingScorer final : public Scorer {
+ public:
+  bool about_prefixes() const override { return true; }
+  std::vector<double> Score(const Request& request, std::span<const size_t> candidates,
+                            std::vector<std::string>&) const override {
+    uint32_t min = ~0u, max = 0;
+    for (const size_t i : candidates) {
+      const uint32_t blocks = request.candidates[i].expected_usable_blocks;
+      if (blocks == 0) continue;
+      min = std::min(min, blocks);
+      max = std::max(max, blocks);
+    }
+    std::vector<double> scores;
+    for (const size_t i : candidates) {
+      const uint32_t blocks = request.candidates[i].expected_usable_blocks;
+      if (blocks == 0) {
+        scores.push_back(0);
+      } else {
+        scores.push_back(max == min ? 1.0 : static_cast<double>(blocks - min) / (max - min));
+      }
+    }
+    return scores;
+  }
+};
+
+ParameterList MatchRatioParameters() {
+  return {String("prefixMatchInfoProducerName"), Number("matchLengthWeight", 0, 1),
+          Number("matchLengthScaleTokens", 1)};
+}
+
+ParameterList operator+(ParameterList a, const ParameterList& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+}  // namespace
+
+std::vector<PluginType> PrefixScorerTypes() {
+  PluginType prefix{"prefix-cache-scorer", Role::kScorer, {}, {}, {}};
+  prefix.parameters =
+      MatchRatioParameters() + ParameterList{String("mode", {"cache_tracking", "estimate"}),
+                                             IndexerParameters(true),
+                                             KvEventsParameters(),
+                                             Integer("hashBlockSize", 0),
+                                             Integer("maxPrefixBlocksToMatch", 0),
+                                             Integer("lruCapacityPerServer", 0)};
+  prefix.create = [](const codec::Json& parameters) -> Result<std::unique_ptr<Plugin>> {
+    if (StringParameter(parameters, "mode", "") == "cache_tracking")
+      return std::make_unique<TrackingScorer>();
+    return std::make_unique<MatchRatioScorer>(parameters);
+  };
+  PluginType precise{"precise-prefix-cache-scorer", Role::kScorer, {}, {}, {}};
+  precise.parameters = MatchRatioParameters() + PreciseProducerParameters(true);
+  precise.note = "deprecated: use precise-prefix-cache-producer with prefix-cache-scorer";
+  precise.create = [](const codec::Json& parameters) -> Result<std::unique_ptr<Plugin>> {
+    return std::make_unique<MatchRatioScorer>(parameters);
+  };
+  return {prefix, precise};
+}
+
+}  // namespace warmpath::scheduling
