@@ -182,29 +182,33 @@ Http1Parser::Event Http1Parser::ReadHead(std::string_view& input) {
     if (!ReadLine(input, limits_.max_head_bytes)) {
       return state_ == State::kError ? Event::kError : Event::kNeedMore;
     }
-    const bool empty = head_.size() - line_start_ == 2;
     const bool first = line_start_ == 0;
+    const std::string_view line =
+        std::string_view(head_).substr(line_start_, head_.size() - line_start_ - 2);
     line_start_ = head_.size();
-    if (empty && first) {
+    if (first && line.empty()) {
       // One empty line before a request is tolerated (RFC 9112 2.2).
       if (!requests_ || informational_++ > 0) return Fail(400, "empty start line");
       head_.clear();
       line_start_ = 0;
-      continue;
+    } else if (first) {
+      headers_ = Headers();
+      if (!(requests_ ? ParseRequestLine(line) : ParseStatusLine(line))) return Event::kError;
+    } else if (line.empty()) {
+      return FinishHead();
+    } else {
+      if (++field_lines_ > limits_.max_headers) return Fail(431, "too many header fields");
+      if (!ParseField(line)) return Event::kError;
     }
-    if (empty) return FinishHead();
-    if (++field_lines_ > limits_.max_headers + 1) return Fail(431, "too many header fields");
   }
 }
 
 Http1Parser::Event Http1Parser::FinishHead() {
-  headers_ = Headers();
   hosts_ = 0;
   chunked_ = has_length_ = false;
-  if (!ParseHead()) return Event::kError;
   head_.clear();
-  line_start_ = 0;
-  field_lines_ = 0;
+  line_start_ = field_lines_ = 0;
+  if (!CheckFields() || !(requests_ ? CheckRequest() : CheckResponse())) return Event::kError;
   if (!requests_ && status_ < 200) {
     if (status_ == 101) return Fail(502, "unasked protocol switch");
     if (++informational_ > kMaxInformational) return Fail(502, "too many informational responses");
@@ -225,21 +229,6 @@ Http1Parser::Event Http1Parser::FinishHead() {
       break;
   }
   return Event::kHead;
-}
-
-bool Http1Parser::ParseHead() {
-  std::string_view rest = head_;
-  bool first = true;
-  while (rest.size() > 2) {
-    const std::string_view line = rest.substr(0, rest.find('\r'));
-    rest.remove_prefix(line.size() + 2);
-    if (!std::exchange(first, false)) {
-      if (!ParseField(line)) return false;
-    } else if (!(requests_ ? ParseRequestLine(line) : ParseStatusLine(line))) {
-      return false;
-    }
-  }
-  return CheckFields() && (requests_ ? CheckRequest() : CheckResponse());
 }
 
 bool Http1Parser::ParseRequestLine(std::string_view line) {

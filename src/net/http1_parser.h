@@ -5,7 +5,7 @@
 // before a colon, names that are no tokens, control characters, repeated or signed or listed
 // Content-Length, any Transfer-Encoding but exactly "chunked", Transfer-Encoding on HTTP/1.0 or
 // beside Content-Length, missing or repeated Host, chunk extensions, Connection naming a framing
-// field. docs/adr/0003-http1-parser.md says why this is our own.
+// field. docs/adr/0007-own-http1-parser.md says why this is our own.
 #pragma once
 
 #include <cstddef>
@@ -85,7 +85,6 @@ class Http1Parser {
   // Moves a line with its CRLF from the input into head_; true when it is complete. Sets the error
   // when it is too long or malformed.
   bool ReadLine(std::string_view& input, size_t limit);
-  bool ParseHead();
   bool ParseRequestLine(std::string_view line);
   bool ParseStatusLine(std::string_view line);
   bool ParseField(std::string_view line);

@@ -33,11 +33,11 @@ enum class CallFailure {
 
 struct CallHandlers {
   // Called once, before any on_data. 1xx heads are skipped.
-  std::function<void(HttpResponseHead)> on_head;
-  std::function<void(std::string_view)> on_data;
+  std::function<void(HttpResponseHead)> on_head{};
+  std::function<void(std::string_view)> on_data{};
   // Exactly one of these two, last; neither after Cancel.
-  std::function<void()> on_end;
-  std::function<void(CallFailure, Error)> on_error;
+  std::function<void()> on_end{};
+  std::function<void(CallFailure, Error)> on_error{};
 };
 
 struct CallOptions {

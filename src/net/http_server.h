@@ -56,10 +56,10 @@ struct HttpServerOptions {
   Duration body_timeout = std::chrono::seconds(60);   // between two reads of a body: 408
   Duration idle_timeout = std::chrono::seconds(75);   // keep-alive between requests: closed
   Duration write_timeout = std::chrono::seconds(60);  // no byte accepted by the client: closed
-  std::string server_name;                            // Server header; empty: none
+  std::string server_name{};                          // Server header; empty: none
   // Body of an error the server answers itself (bad framing 400, 408, 413, 431, 501); JSON by
   // default, OpenAI-shaped.
-  std::function<std::string(int status, std::string_view reason)> error_body;
+  std::function<std::string(int status, std::string_view reason)> error_body{};
 };
 
 // Listens on one address with a SO_REUSEPORT socket per loop of the group. `handler` is called on

@@ -1,0 +1,111 @@
+#include "net/deadline_wheel.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <vector>
+
+namespace warmpath::net {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::minutes;
+
+class DeadlineWheelTest : public ::testing::Test {
+ protected:
+  DeadlineWheelTest() {
+    wheel_.UseNow([this] { return clock_.Now(); });
+  }
+  void Pass(Duration time) {
+    clock_.Advance(time);
+    wheel_.Advance(clock_.Now());
+  }
+
+  ManualClock clock_;
+  DeadlineWheel wheel_{clock_.Now()};
+  int fired_ = 0;
+};
+
+TEST_F(DeadlineWheelTest, FiresOnceAfterItsTimeAndNotBefore) {
+  Deadline deadline(wheel_, [this] { ++fired_; });
+  deadline.Set(milliseconds(300));
+  Pass(milliseconds(299));
+  EXPECT_EQ(fired_, 0);
+  Pass(2 * DeadlineWheel::kTick);
+  EXPECT_EQ(fired_, 1);
+  Pass(minutes(1));
+  EXPECT_EQ(fired_, 1);
+  EXPECT_TRUE(wheel_.empty());
+}
+
+TEST_F(DeadlineWheelTest, MovesLaterAndEarlier) {
+  Deadline deadline(wheel_, [this] { ++fired_; });
+  deadline.Set(milliseconds(200));
+  Pass(milliseconds(150));
+  deadline.Set(milliseconds(200));
+  Pass(milliseconds(150));
+  EXPECT_EQ(fired_, 0);
+  deadline.Set(milliseconds(10'000));
+  deadline.Set(milliseconds(50));
+  Pass(milliseconds(150));
+  EXPECT_EQ(fired_, 1);
+}
+
+TEST_F(DeadlineWheelTest, ClearedNeverFires) {
+  Deadline deadline(wheel_, [this] { ++fired_; });
+  deadline.Set(milliseconds(100));
+  deadline.Clear();
+  Pass(minutes(1));
+  EXPECT_EQ(fired_, 0);
+}
+
+TEST_F(DeadlineWheelTest, KeepsDeadlinesBeyondItsHorizon) {
+  Deadline deadline(wheel_, [this] { ++fired_; });
+  deadline.Set(minutes(10));
+  for (int i = 0; i < 599; ++i) Pass(std::chrono::seconds(1));
+  EXPECT_EQ(fired_, 0);
+  Pass(std::chrono::seconds(2));
+  EXPECT_EQ(fired_, 1);
+}
+
+TEST_F(DeadlineWheelTest, CallbacksMayDestroyAndSetDeadlines) {
+  std::vector<std::unique_ptr<Deadline>> all;
+  for (int i = 0; i < 10; ++i) {
+    all.push_back(std::make_unique<Deadline>(wheel_, [this, &all] {
+      ++fired_;
+      all.clear();  // this one among them
+    }));
+    all.back()->Set(milliseconds(100));
+  }
+  Pass(milliseconds(300));
+  EXPECT_EQ(fired_, 1);
+  EXPECT_TRUE(wheel_.empty());
+}
+
+TEST_F(DeadlineWheelTest, SetFromTheCallbackIsPeriodic) {
+  std::unique_ptr<Deadline> deadline;
+  deadline = std::make_unique<Deadline>(wheel_, [&] {
+    ++fired_;
+    deadline->Set(milliseconds(100));
+  });
+  deadline->Set(milliseconds(100));
+  for (int i = 0; i < 30; ++i) Pass(milliseconds(100));
+  EXPECT_GT(fired_, 10);
+}
+
+TEST_F(DeadlineWheelTest, TellsWhenTheFirstDeadlineIsSet) {
+  int started = 0;
+  wheel_.OnFirst([&] { ++started; });
+  Deadline a(wheel_, [] {});
+  Deadline b(wheel_, [] {});
+  a.Set(milliseconds(100));
+  b.Set(milliseconds(100));
+  EXPECT_EQ(started, 1);
+  Pass(minutes(1));
+  a.Set(milliseconds(100));
+  EXPECT_EQ(started, 2);
+  EXPECT_FALSE(wheel_.empty());
+}
+
+}  // namespace
+}  // namespace warmpath::net
