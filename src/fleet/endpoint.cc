@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/units.h"
+#include "fleet/text_table.h"
 
 namespace warmpath::fleet {
 namespace {
@@ -229,17 +230,13 @@ Result<std::vector<EndpointSpec>> ParseEndpoints(const std::vector<std::string>&
 }
 
 std::string DescribeTable(const Snapshot& snapshot) {
-  constexpr size_t kColumns = 7;
   std::vector<std::vector<std::string>> rows{
       {"NAME", "URL", "STATE", "MODELS", "BLOCK", "BLOCKS", "EVENTS"}};
   for (const auto& endpoint : snapshot.endpoints) {
     std::string models;
-    for (const ServedModel& model : endpoint->models)
+    for (const ServedModel& model : endpoint->models) {
       models += (models.empty() ? "" : ", ") + model.id;
-    // Model names come from the engine: keep them from moving the cursor.
-    std::replace_if(
-        models.begin(), models.end(),
-        [](char c) { return static_cast<unsigned char>(c) < ' ' || c == 0x7f; }, '?');
+    }
     const ScrapedLoad& load = endpoint->load;
     rows.push_back({endpoint->name(), endpoint->spec.url.ToString(),
                     std::string(HealthName(endpoint->health)), models.empty() ? "-" : models,
@@ -247,26 +244,7 @@ std::string DescribeTable(const Snapshot& snapshot) {
                     load.kv_blocks ? std::to_string(load.kv_blocks) : "-",
                     endpoint->spec.events.empty() ? "-" : endpoint->spec.events});
   }
-  size_t widths[kColumns] = {};
-  for (const auto& row : rows) {
-    for (size_t i = 0; i < kColumns; ++i) widths[i] = std::max(widths[i], row[i].size());
-  }
-  std::string text;
-  for (const auto& row : rows) {
-    for (size_t i = 0; i < kColumns; ++i) {
-      const bool number = i == 4 || i == 5;
-      if (i > 0) text += "  ";
-      if (i + 1 == kColumns) {
-        text += row[i];
-      } else if (number) {
-        text += fmt::format("{:>{}}", row[i], widths[i]);
-      } else {
-        text += fmt::format("{:<{}}", row[i], widths[i]);
-      }
-    }
-    text += '\n';
-  }
-  return text;
+  return AlignColumns(rows, {4, 5});
 }
 
 }  // namespace warmpath::fleet

@@ -40,7 +40,7 @@ class FakeEngine {
   }
   ~FakeEngine() {
     server_->Stop(milliseconds(0));
-    loop_.Run([this] { server_.reset(); });
+    server_.reset();
     loop_.Stop();
   }
 
