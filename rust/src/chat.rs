@@ -290,7 +290,7 @@ pub fn render(templates: &Templates, body: &[u8], now: i64) -> Result<Rendered, 
     }
     let tool_list = match source.get("tools") {
         None => Json::Null,
-        Some(Json::Arr(tools)) if tools.is_empty() => Json::Null,
+        Some(Json::Arr(tools)) if tools.is_empty() => return Err(Failure::invalid("tools must not be an empty list".into())),
         Some(Json::Arr(list)) => tools(list)?,
         Some(_) => return Err(Failure::invalid("tools must be a list".into())),
     };

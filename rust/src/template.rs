@@ -52,6 +52,14 @@ fn read_json(path: &Path) -> Result<Option<Json>, Failure> {
     }
 }
 
+fn read_text(path: &Path) -> Result<Option<String>, Failure> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Failure::invalid(format!("{}: {e}", path.display()))),
+    }
+}
+
 impl Templates {
     pub fn load(dir: &Path) -> Result<Templates, Failure> {
         let config = read_json(&dir.join("tokenizer_config.json"))?.unwrap_or(Json::Null);
@@ -82,8 +90,11 @@ impl Templates {
         if let Some(text) = read_json(&dir.join("chat_template.json"))?.as_ref().and_then(|j| j.get("chat_template")).and_then(Json::as_str) {
             source = Some(text.to_string());
         }
-        if let Ok(text) = std::fs::read_to_string(dir.join("chat_template.jinja")) {
+        if let Some(text) = read_text(&dir.join("chat_template.jinja"))? {
             source = Some(text);
+        }
+        if let Some(text) = read_text(&dir.join("additional_chat_templates/tool_use.jinja"))? {
+            tool_source = Some(text);
         }
         Ok(Templates::new(source.unwrap_or_default(), tool_source, special_tokens))
     }

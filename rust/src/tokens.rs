@@ -26,15 +26,34 @@ impl Tokens {
         let mut reference = tokenizers::Tokenizer::from_bytes(&bytes).map_err(|e| bad(&e))?;
         reference.with_padding(None);
         reference.with_truncation(None).map_err(|e| bad(&e))?;
-        let vocab_size = reference.get_vocab(true).into_values().max().map_or(0, |id| id + 1);
+        let own_size = reference.get_vocab(true).into_values().max().map_or(0, |id| id + 1);
+        let vocab_size = own_size.max(model_vocab_size(dir));
         let json: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| bad(&e))?;
         drop(bytes);
         let cutter = cutter(&reference, &json);
-        let (backend, fallback_reason) = match fast(json, &reference) {
+        let texts = probes(&reference);
+        let (backend, fallback_reason) = match fast(json, &reference, &texts) {
             Ok(fast) => (Backend::Fast(Box::new(fast)), String::new()),
             Err(reason) => (Backend::Reference(Box::new(reference)), reason),
         };
-        Ok(Tokens { backend, cutter, vocab_size, fallback_reason })
+        let mut tokens = Tokens { backend, cutter, vocab_size, fallback_reason };
+        if !texts.iter().all(|text| tokens.pieces_agree(text)) {
+            tokens.cutter = None;
+        }
+        Ok(tokens)
+    }
+
+    fn pieces_agree(&self, text: &str) -> bool {
+        let mut ids = Vec::new();
+        let mut start = 0;
+        for end in self.cuts(text, 1).into_iter().map(|end| end as usize).chain([text.len()]) {
+            match self.encode(&text[start..end], false) {
+                Ok(piece) => ids.extend(piece),
+                Err(_) => return false,
+            }
+            start = end;
+        }
+        self.encode(text, false).is_ok_and(|whole| whole == ids)
     }
 
     pub fn backend(&self) -> &'static str {
@@ -81,6 +100,16 @@ impl Tokens {
     }
 }
 
+/// The model's own (padded) vocabulary, when its config.json is there: the engine takes ids up to that.
+fn model_vocab_size(dir: &Path) -> u32 {
+    let Ok(bytes) = std::fs::read(dir.join("config.json")) else {
+        return 0;
+    };
+    let config: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let size = config.get("vocab_size").or_else(|| config.pointer("/text_config/vocab_size"));
+    size.and_then(|s| s.as_u64()).and_then(|s| u32::try_from(s).ok()).unwrap_or(0)
+}
+
 /// None where a piece's tokens may depend on its neighbours: tokens that take in white space around them or only match whole
 /// words, and pre-tokenizers or normalizers that treat the start of the text as special.
 fn cutter(reference: &tokenizers::Tokenizer, json: &serde_json::Value) -> Option<(AhoCorasick, Vec<bool>)> {
@@ -106,17 +135,17 @@ fn cutter(reference: &tokenizers::Tokenizer, json: &serde_json::Value) -> Option
     Some((automaton, special))
 }
 
-fn fast(json: serde_json::Value, reference: &tokenizers::Tokenizer) -> Result<fastokens::Tokenizer, String> {
+fn fast(json: serde_json::Value, reference: &tokenizers::Tokenizer, texts: &[String]) -> Result<fastokens::Tokenizer, String> {
     if json.pointer("/model/type").and_then(|t| t.as_str()).is_some_and(|t| t != "BPE") {
         return Err("the model is not BPE".into());
     }
     let mut fast = fastokens::Tokenizer::from_json(json).map_err(|e| e.to_string())?;
     fast.set_padding(None);
     fast.set_truncation(None);
-    for text in probes(reference) {
+    for text in texts {
         for special in [false, true] {
             let want = reference.encode_fast(text.as_str(), special).map_err(|e| e.to_string())?;
-            let got = fast.encode_with_special_tokens(&text, special).map_err(|e| e.to_string())?;
+            let got = fast.encode_with_special_tokens(text, special).map_err(|e| e.to_string())?;
             if got != want.get_ids() {
                 return Err(format!("encoding differs from the reference on {text:?}"));
             }

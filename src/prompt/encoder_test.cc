@@ -127,6 +127,7 @@ TEST_F(TinyEncoder, RefusesChatTheEngineRefuses) {
         R"({"messages":[{"role":"user","content":[{"type":"text"}]}]})",
         R"({"messages":[{"role":"user","content":"\ud800"}]})",
         R"({"messages":[{"role":"user","content":"x"}],"tools":{}})",
+        R"({"messages":[{"role":"user","content":"x"}],"tools":[]})",
         R"({"messages":[{"role":"user","content":"x"}],"tools":[{"type":"function"}]})",
         R"({"messages":[{"role":"user","content":"x"}],"chat_template_kwargs":[]})",
         R"({"messages":[{"role":"user","content":"x"}],"add_generation_prompt":null})",

@@ -124,6 +124,12 @@ TEST(Golden, EncodesTheBodiesOfEveryRecordingAsItsEngineDid) {
       const auto prompts =
           TestEncoder(gemma ? "gemma3" : "qwen3").Encode(ApiOfPath(Text(*request, "path")), body);
       SCOPED_TRACE(path + " " + Text(row, "id") + " " + body.substr(0, 300));
+      // Ids handed over in kv_transfer_params replace the template since 0.27 and are ignored
+      // before: unsupported here.
+      if (Text(row, "id").find("kv-prompt-token-ids") != std::string::npos) {
+        EXPECT_EQ(prompts.error().code, Code::kUnsupported);
+        continue;
+      }
       ASSERT_TRUE(prompts.has_value()) << prompts.error().message;
       ASSERT_EQ(prompts->size(), ids->as_array().size());
       for (size_t i = 0; i < prompts->size(); ++i) {

@@ -70,6 +70,43 @@ TEST_F(TinyTokenizer, FallsBackToTheReferenceForOtherModelKinds) {
   EXPECT_TRUE(tokenizer->CutPoints("a b a b", 1).value().empty());
 }
 
+TEST_F(TinyTokenizer, TakesThePaddedVocabularyOfTheModelsConfiguration) {
+  WriteTinyTokenizer(dir_);
+  std::ofstream(dir_ / "config.json") << R"({"vocab_size":512})";
+  EXPECT_EQ(Tokenizer::Load(dir_.string()).value()->vocab_size(), 512u);
+}
+
+TEST_F(TinyTokenizer, TheToolTemplateIsTakenWhenToolsAreGiven) {
+  WriteTinyTokenizer(dir_, "");
+  std::ofstream(dir_ / "tokenizer_config.json")
+      << R"({"chat_template":[{"name":"default","template":"plain"},{"name":"tool_use","template":"tools"}]})";
+  const auto tokenizer = Tokenizer::Load(dir_.string()).value();
+  EXPECT_EQ(tokenizer->RenderChat(R"({"tools":null})").value(), "plain");
+  EXPECT_EQ(tokenizer->RenderChat(R"({"tools":[{}]})").value(), "tools");
+}
+
+TEST_F(TinyTokenizer, MessagesAreListsOfPartsForTemplatesThatLoopOverThem) {
+  const char* body = R"({"messages":[{"role":"user","content":"a"}]})";
+  const std::vector<std::pair<std::string, std::string>> cases = {
+      {"{% for m in messages %}{{ m.content }}{% endfor %}", "a"},
+      {"{% for m in messages %}{% for c in m['content'] %}<{{ c.text }}>{% endfor %}{% endfor %}",
+       "<a>"},
+      {"{% set l = messages[0:] %}{% for m in l %}{% for c in m.content %}<{{ c.text }}>{% endfor "
+       "%}"
+       "{% endfor %}",
+       "<a>"},
+      {"{% macro f(content) %}{% for c in content %}<{{ c.text }}>{% endfor %}{% endmacro %}"
+       "{% for m in messages %}{{ f(m.content) }}{% endfor %}",
+       "<a>"},
+      {"{% for m in messages %}{% for t in m.tool_calls or [] %}{% endfor %}{{ m.content }}{% "
+       "endfor %}",
+       "a"},
+  };
+  for (const auto& [source, text] : cases) {
+    EXPECT_EQ(WithTemplate(source)->RenderChatBody(body).value().text, text) << source;
+  }
+}
+
 TEST_F(TinyTokenizer, NamesTheFileThatCannotBeLoaded) {
   fs::create_directories(dir_);
   auto loaded = Tokenizer::Load(dir_.string());
