@@ -46,8 +46,9 @@ ClientCall::ClientCall(std::shared_ptr<ClientShared> shared, const Url& url, Htt
           {.max_head_bytes = shared_->options.max_head_bytes, .max_headers = kMaxResponseHeaders})),
       resolver_(shared_->loop.impl().io) {
   if (!IsSendable(request)) invalid_ = "the request's method or target is malformed";
-  AppendRequestHead(head_, request, url.base_path, host_);
-  body_ = std::move(request.body);
+  body_ = options.shared_body ? options.shared_body
+                              : std::make_shared<const std::string>(std::move(request.body));
+  AppendRequestHead(head_, request, body_->size(), url.base_path, host_);
 }
 
 ClientCall::~ClientCall() {
@@ -167,12 +168,12 @@ void ClientCall::OnConnected(bool reused) {
 // ---- sending
 
 void ClientCall::SendMore() {
-  while (sent_ < head_.size() + body_.size()) {
+  while (sent_ < head_.size() + body_->size()) {
     const size_t head_left = head_.size() - std::min(sent_, head_.size());
     const size_t body_sent = sent_ - (head_.size() - head_left);
     const std::array<asio::const_buffer, 2> buffers{
         asio::buffer(head_.data() + (head_.size() - head_left), head_left),
-        asio::buffer(body_.data() + body_sent, body_.size() - body_sent)};
+        asio::buffer(body_->data() + body_sent, body_->size() - body_sent)};
     error_code error;
     const size_t size = socket_->write_some(buffers, error);
     if (error == asio::error::would_block || error == asio::error::interrupted) {
@@ -309,7 +310,7 @@ void ClientCall::Expired() {
 }
 
 void ClientCall::Complete() {
-  const bool sent_all = sent_ == head_.size() + body_.size() && !send_failed_;
+  const bool sent_all = sent_ == head_.size() + body_->size() && !send_failed_;
   if (socket_ && parser_.keep_alive() && sent_all) {
     error_code ignored;
     socket_->cancel(ignored);

@@ -65,7 +65,7 @@ class ClientCall : public std::enable_shared_from_this<ClientCall> {
   CallHandlers handlers_;
   std::string invalid_;  // why the request cannot be sent
   std::string head_;
-  std::string body_;
+  std::shared_ptr<const std::string> body_;
   const bool answers_head_;
 
   Phase phase_ = Phase::kConnecting;

@@ -43,6 +43,8 @@ struct CallHandlers {
 struct CallOptions {
   Duration head_timeout = std::chrono::minutes(10);  // from sending to the response head
   Duration idle_timeout = std::chrono::minutes(10);  // between two reads of the body
+  // Sent instead of request.body when set: shared rather than copied by who may send it again.
+  std::shared_ptr<const std::string> shared_body{};
 };
 
 // Handle on a call in flight; destroying it cancels the call (its connection is closed).

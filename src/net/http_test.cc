@@ -62,8 +62,7 @@ TEST(Writer, RequestsCarryHostAndLength) {
   request.method = "POST";
   request.target = "/v1/x";
   request.headers = {{"Transfer-Encoding", "chunked"}, {"Content-Length", "7"}};
-  request.body = "abc";
-  AppendRequestHead(out, request, "/base", "h:80");
+  AppendRequestHead(out, request, 3, "/base", "h:80");
   EXPECT_EQ(out, "POST /base/v1/x HTTP/1.1\r\nHost: h:80\r\nContent-Length: 3\r\n\r\n");
 }
 

@@ -1,0 +1,27 @@
+// Which headers cross the gateway, and how. Pure functions.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "net/http.h"
+
+namespace warmpath::gateway {
+
+// The client's x-request-id when it is 1 to 128 printable ASCII characters without blanks, else a
+// new one.
+std::string RequestIdOf(const net::Headers& headers);
+
+// True for headers by which a client could choose the destination or pose as the router; never
+// forwarded.
+bool IsRoutingHeader(std::string_view name);
+
+// The client's headers as an engine gets them: no hop-by-hop, framing, Host or routing headers;
+// with the request id, and with `engine_api_key` as a bearer token when the client sent no
+// Authorization ("" = none).
+net::Headers UpstreamHeaders(const net::Headers& client, const std::string& request_id,
+                             const std::string& engine_api_key);
+// An engine's headers as the client gets them. Content-Length stays: bodies pass unchanged.
+net::Headers DownstreamHeaders(net::Headers upstream, const std::string& request_id);
+
+}  // namespace warmpath::gateway

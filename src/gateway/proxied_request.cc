@@ -1,0 +1,235 @@
+#include "gateway/proxied_request.h"
+
+#include <utility>
+
+#include "base/log.h"
+#include "gateway/forwarding.h"
+
+namespace warmpath::gateway {
+namespace {
+
+bool IsRetryable(int status) {
+  return status == 502 || status == 503 || status == 504;
+}
+
+}  // namespace
+
+GatewayShared::GatewayShared(GatewayOptions gateway_options, GatewayDeps gateway_deps)
+    : options(std::move(gateway_options)), deps(gateway_deps), metrics(gateway_deps.metrics) {}
+
+ProxiedRequest::ProxiedRequest(std::shared_ptr<GatewayShared> shared, net::HttpClient& client,
+                               std::shared_ptr<net::HttpExchange> exchange, prompt::Api api,
+                               std::string request_id)
+    : shared_(std::move(shared)),
+      client_(client),
+      exchange_(std::move(exchange)),
+      api_(api),
+      request_id_(std::move(request_id)),
+      body_(std::make_shared<const std::string>(std::move(exchange_->request().body))) {
+  shared_->metrics.in_flight.Add(1);
+}
+
+ProxiedRequest::~ProxiedRequest() {
+  shared_->metrics.in_flight.Add(-1);
+}
+
+void ProxiedRequest::Start() {
+  exchange_->OnClose([self = shared_from_this()] { self->OnClientGone(); });
+  if (shared_->deps.director.ShouldOffload(body_->size())) {
+    PrepareOnPool();
+  } else {
+    OnPrepared(shared_->deps.director.Prepare(request_id_, api_, *body_));
+  }
+}
+
+// ---- preparing
+
+void ProxiedRequest::PrepareOnPool() {
+  const auto work = [weak = weak_from_this(), loop = &exchange_->loop(), body = body_,
+                     director = &shared_->deps.director, id = request_id_, api = api_] {
+    auto result = std::make_shared<Result<routing::Prepared>>(director->Prepare(id, api, *body));
+    loop->Post([weak, result] {
+      if (const auto self = weak.lock()) self->OnPrepared(std::move(*result));
+    });
+  };
+  if (!shared_->deps.pool.TryRun(work)) {
+    shared_->metrics.decision_pool_full.Add();
+    PrepareByLoad("tokenization queue full");
+    return;
+  }
+  decision_timer_ =
+      exchange_->loop().After(shared_->options.decision_timeout, [self = shared_from_this()] {
+        self->shared_->metrics.decision_timeouts.Add();
+        self->PrepareByLoad("tokenization took too long");
+      });
+}
+
+void ProxiedRequest::PrepareByLoad(const char* note) {
+  if (done_ || prepared_) return;
+  WP_LOG(kWarn, "gateway", "request routed by load", {"x-request-id", request_id_},
+         {"reason", note});
+  OnPrepared(shared_->deps.director.PrepareByLoad(request_id_, api_, *body_, note));
+}
+
+void ProxiedRequest::OnPrepared(Result<routing::Prepared> prepared) {
+  if (done_ || prepared_) return;  // too late
+  decision_timer_.Cancel();
+  if (!prepared) {
+    Refuse(FromRouting(prepared.error()));
+    return;
+  }
+  prepared_ = std::move(*prepared);
+  Route();
+}
+
+// ---- sending
+
+void ProxiedRequest::Route() {
+  auto outcome = shared_->deps.director.Decide(*prepared_, tried_);
+  if (!outcome) {
+    Refuse(FromRouting(outcome.error()));
+    return;
+  }
+  Send(std::move(*outcome));
+}
+
+void ProxiedRequest::Send(routing::Outcome outcome) {
+  outcome_.emplace(std::move(outcome));
+  const fleet::Endpoint& endpoint = outcome_->endpoint();
+  tried_.push_back(endpoint.id);
+  const net::HttpRequest& original = exchange_->request();
+  net::HttpRequest request;
+  request.method = original.method;
+  request.target = original.target;
+  request.headers = UpstreamHeaders(original.headers, request_id_, shared_->options.engine_api_key);
+  if (outcome_->pin_rank()) {
+    request.headers.Add("X-data-parallel-rank", std::to_string(outcome_->rank()));
+  }
+  net::CallOptions options = shared_->options.upstream;
+  options.shared_body = body_;
+  const auto self = shared_from_this();
+  net::CallHandlers handlers;
+  handlers.on_head = [self](net::HttpResponseHead head) { self->OnHead(std::move(head)); };
+  handlers.on_data = [self](std::string_view bytes) { self->OnData(bytes); };
+  handlers.on_end = [self] { self->OnEnd(); };
+  handlers.on_error = [self](net::CallFailure failure, const Error& error) {
+    self->OnError(failure, error);
+  };
+  call_ = client_.Send(endpoint.spec.url, std::move(request), options, std::move(handlers));
+}
+
+bool ProxiedRequest::TryElsewhere(const Counter& counter, const std::string& reason) {
+  if (relaying_ || tried_.size() > 1) return false;
+  auto other = shared_->deps.director.Decide(*prepared_, tried_);
+  if (!other) return false;
+  WP_LOG(kWarn, "gateway", "retrying elsewhere", {"x-request-id", request_id_},
+         {"failed", outcome_->endpoint().name()}, {"next", other->endpoint().name()},
+         {"reason", reason});
+  counter.Add();
+  outcome_->Failed(reason);
+  Send(std::move(*other));
+  return true;
+}
+
+// ---- relaying
+
+void ProxiedRequest::OnHead(net::HttpResponseHead head) {
+  if (done_) return;
+  if (IsRetryable(head.status) &&
+      TryElsewhere(shared_->metrics.retries_status, "answered " + std::to_string(head.status))) {
+    return;
+  }
+  relaying_ = true;
+  status_ = head.status;
+  usage_.emplace(status_ < 300
+                     ? UsageScanner::KindOf(head.headers.Get("Content-Type").value_or(""),
+                                            head.headers.Get("Content-Encoding").has_value())
+                     : UsageScanner::Kind::kNone);
+  net::Headers headers = DownstreamHeaders(std::move(head.headers), request_id_);
+  if (status_ == 503 && !headers.Get("Retry-After")) headers.Add("Retry-After", "1");
+  if (shared_->options.expose_decision) {
+    headers.Set("x-warmpath-endpoint", outcome_->endpoint().name());
+    headers.Set("x-warmpath-cached-tokens", std::to_string(outcome_->predicted_cached_tokens()));
+  }
+  exchange_->OnDrain([self = shared_from_this()] {
+    if (std::exchange(self->paused_, false) && self->call_) self->call_->Resume();
+  });
+  exchange_->Begin(status_, std::move(headers));
+}
+
+void ProxiedRequest::OnData(std::string_view bytes) {
+  if (done_) return;
+  if (!std::exchange(first_byte_, true) && status_ < 300) outcome_->FirstToken();
+  usage_->Feed(bytes);
+  if (exchange_->Write(bytes) > exchange_->high_water() && !paused_) {
+    paused_ = true;
+    call_->Pause();
+  }
+}
+
+void ProxiedRequest::OnEnd() {
+  if (done_) return;
+  if (const auto usage = usage_->Finish())
+    outcome_->Usage(usage->prompt_tokens, usage->cached_tokens);
+  outcome_->Finish(status_);
+  shared_->metrics.CountAnswer(status_);
+  const auto self = shared_from_this();
+  Done();
+  exchange_->End();
+}
+
+void ProxiedRequest::OnError(net::CallFailure failure, const Error& error) {
+  if (done_) return;
+  const auto self = shared_from_this();
+  if (relaying_) {
+    shared_->metrics.broken_streams.Add();
+    WP_LOG(kWarn, "gateway", "answer broken off", {"x-request-id", request_id_},
+           {"endpoint", outcome_->endpoint().name()}, {"reason", error.message});
+    outcome_->Failed(error.message);
+    Done();
+    exchange_->Abort();
+    return;
+  }
+  const bool connect = failure == net::CallFailure::kConnect;
+  if ((connect || failure == net::CallFailure::kBeforeHead) &&
+      TryElsewhere(connect ? shared_->metrics.retries_connect : shared_->metrics.retries_reset,
+                   error.message)) {
+    return;
+  }
+  outcome_->Failed(error.message);
+  WP_LOG(kWarn, "gateway", "endpoint failed", {"x-request-id", request_id_},
+         {"endpoint", outcome_->endpoint().name()}, {"reason", error.message});
+  // What went wrong inside the deployment is for its logs; the client learns what to do.
+  if (failure == net::CallFailure::kTimeout) {
+    Refuse({504, "the model server did not answer in time", "upstream_timeout", 0});
+  } else if (connect) {
+    Refuse({503, "no model server could be reached", "upstream_unreachable", 1});
+  } else {
+    Refuse({502, "the model server failed before answering", "upstream_failed", 0});
+  }
+}
+
+void ProxiedRequest::OnClientGone() {
+  if (done_) return;
+  shared_->metrics.client_aborts.Add();
+  if (outcome_) outcome_->Abort();
+  Done();
+}
+
+void ProxiedRequest::Refuse(const ApiError& error) {
+  shared_->metrics.CountAnswer(error.status);
+  const auto self = shared_from_this();
+  net::Headers headers = ErrorHeaders(error);
+  headers.Set("x-request-id", request_id_);
+  Done();
+  exchange_->Respond(error.status, std::move(headers), ErrorBody(error));
+}
+
+void ProxiedRequest::Done() {
+  done_ = true;
+  decision_timer_.Cancel();
+  call_.reset();  // cancels what is under way
+  outcome_.reset();
+}
+
+}  // namespace warmpath::gateway

@@ -1,0 +1,76 @@
+// One request on its way through the gateway: prepare (here or on the CPU pool), decide, send,
+// relay, at most one retry elsewhere before the first byte of an answer. Confined to the loop of
+// its exchange; kept alive by the callbacks it waits for.
+//
+//   Start -> [pool] -> Route -> (answer head) -> relaying -> done
+//              ^ failure before the head, 502/503/504: Route again, excluding the endpoint, once
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "gateway/api_errors.h"
+#include "gateway/gateway.h"
+#include "gateway/metrics.h"
+#include "gateway/usage_scanner.h"
+
+namespace warmpath::gateway {
+
+// What all requests of a gateway share.
+struct GatewayShared {
+  GatewayShared(GatewayOptions gateway_options, GatewayDeps gateway_deps);
+  const GatewayOptions options;
+  const GatewayDeps deps;
+  const GatewayMetrics metrics;
+};
+
+class ProxiedRequest : public std::enable_shared_from_this<ProxiedRequest> {
+ public:
+  ProxiedRequest(std::shared_ptr<GatewayShared> shared, net::HttpClient& client,
+                 std::shared_ptr<net::HttpExchange> exchange, prompt::Api api,
+                 std::string request_id);
+  ~ProxiedRequest();
+
+  void Start();
+
+ private:
+  void PrepareOnPool();
+  void PrepareByLoad(const char* note);
+  void OnPrepared(Result<routing::Prepared> prepared);
+  void Route();
+  void Send(routing::Outcome outcome);
+  // True when the request is on its way to another endpoint.
+  bool TryElsewhere(const Counter& counter, const std::string& reason);
+
+  void OnHead(net::HttpResponseHead head);
+  void OnData(std::string_view bytes);
+  void OnEnd();
+  void OnError(net::CallFailure failure, const Error& error);
+  void OnClientGone();
+
+  void Refuse(const ApiError& error);
+  void Done();
+
+  const std::shared_ptr<GatewayShared> shared_;
+  net::HttpClient& client_;
+  const std::shared_ptr<net::HttpExchange> exchange_;
+  const prompt::Api api_;
+  const std::string request_id_;
+  std::shared_ptr<const std::string> body_;
+
+  std::optional<routing::Prepared> prepared_;
+  net::Timer decision_timer_;
+  std::vector<fleet::EndpointId> tried_;
+  std::optional<routing::Outcome> outcome_;
+  std::unique_ptr<net::HttpCall> call_;
+  std::optional<UsageScanner> usage_;
+  int status_ = 0;
+  bool relaying_ = false;  // a byte of an answer may have reached the client
+  bool paused_ = false;
+  bool first_byte_ = false;
+  bool done_ = false;
+};
+
+}  // namespace warmpath::gateway
