@@ -82,7 +82,8 @@ struct ServeInstance::Impl {
     };
     if (!started.load()) return missing("starting or draining");
     if (!tokenizers->settled()) return missing("tokenizer not loaded yet");
-    for (const auto& endpoint : fleet->snapshot()->endpoints) {
+    const auto snapshot = fleet->snapshot();
+    for (const auto& endpoint : snapshot->endpoints) {
       if (endpoint->health == fleet::Health::kHealthy) return true;
     }
     return missing("no engine is healthy");

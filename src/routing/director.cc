@@ -289,7 +289,8 @@ Result<std::vector<TokenizedView>> Director::Tokenize(prompt::Api api,
   WP_TRY(auto prompts, encoder->Encode(api, body));
   uint32_t block_size = 0;
   std::string adapter;
-  for (const EndpointPtr& endpoint : state_->deps.fleet.snapshot()->endpoints) {
+  const auto fleet = state_->deps.fleet.snapshot();
+  for (const EndpointPtr& endpoint : fleet->endpoints) {
     if (block_size == 0) block_size = BlockSizeOf(*endpoint, state_->deps.events);
     const fleet::ServedModel* served = endpoint->FindModel(view.model);
     if (served != nullptr && served->is_adapter()) adapter = served->id;
