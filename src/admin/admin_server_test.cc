@@ -46,7 +46,8 @@ class AdminServerTest : public testing::Test {
     EXPECT_TRUE(tokenizer) << tokenizer.error().message;
     director_.SetEncoder(
         "", std::make_shared<const prompt::Encoder>(*tokenizer, prompt::EncoderOptions{}));
-    for (const auto& endpoint : fleet_.snapshot()->endpoints) {
+    const auto fleet = fleet_.snapshot();
+    for (const auto& endpoint : fleet->endpoints) {
       fleet_.UpdateForTest(
           endpoint->id, [](fleet::Endpoint& change) { change.health = fleet::Health::kHealthy; });
       events::PublisherStatus status;
@@ -227,7 +228,8 @@ TEST_F(AdminServerTest, RefusesBadExplanationsInOpenAiShape) {
   EXPECT_FALSE(ErrorOf(Post("/api/v1/explain", "{", 400)).empty());
   EXPECT_NE(ErrorOf(Post("/api/v1/explain?path=/nope", "{}", 400)).find("/nope"),
             std::string::npos);
-  for (const auto& endpoint : fleet_.snapshot()->endpoints) {
+  const auto fleet = fleet_.snapshot();
+  for (const auto& endpoint : fleet->endpoints) {
     fleet_.UpdateForTest(endpoint->id,
                          [](fleet::Endpoint& change) { change.models = {{"other", "other", ""}}; });
   }

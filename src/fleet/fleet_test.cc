@@ -297,12 +297,14 @@ TEST_F(FleetTest, RendersPoolMetricsAndForgetsThoseWhoLeft) {
     spec.name = name;
     spec.url.address = {name, 1};
     auto specs = std::vector<EndpointSpec>{};
-    for (const auto& endpoint : fleet.snapshot()->endpoints) specs.push_back(endpoint->spec);
+    const auto before = fleet.snapshot();
+    for (const auto& endpoint : before->endpoints) specs.push_back(endpoint->spec);
     specs.push_back(spec);
     fleet.SetEndpoints(specs);
   }
   int waiting = 0;
-  for (const auto& endpoint : fleet.snapshot()->endpoints) {
+  const auto all = fleet.snapshot();
+  for (const auto& endpoint : all->endpoints) {
     fleet.UpdateForTest(endpoint->id, [&](Endpoint& change) {
       change.health = Health::kHealthy;
       change.load.kv_usage = 0.5;
