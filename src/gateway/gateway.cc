@@ -119,7 +119,8 @@ class GatewayImpl final : public Gateway {
   std::string ModelList() const {
     codec::JsonArray data;
     std::set<std::string> seen;
-    for (const auto& endpoint : shared_->deps.fleet.snapshot()->endpoints) {
+    const auto snapshot = shared_->deps.fleet.snapshot();
+    for (const auto& endpoint : snapshot->endpoints) {
       if (endpoint->health == fleet::Health::kUnhealthy) continue;
       for (const fleet::ServedModel& model : endpoint->models) {
         if (!seen.insert(model.id).second) continue;
