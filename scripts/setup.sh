@@ -8,7 +8,7 @@ APT_PACKAGES="clang-19 libclang-rt-19-dev clang-format-19 clang-tidy-19 lld-19 l
  python3 python3-venv python3-dev pkg-config xz-utils zstd curl git ca-certificates"
 TOKENIZERS="qwen3 llama3 llama3_1 deepseek_v3 gemma3 gptoss"
 TOKENIZER_VERSION=3.7.2
-CARGO_OLDEST=1.85
+CARGO_OLDEST=1.88
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 die() { printf 'dev: %s\n' "$*" >&2; exit 1; }
