@@ -26,7 +26,7 @@ struct Abort {
 size_t CountNodes(const YamlNode& node) {
   size_t n = 1;
   for (const auto& item : node.items) n += CountNodes(item);
-  for (const auto& [key, value] : node.members) n += 1 + CountNodes(value);
+  for (const YamlMember& member : node.members) n += 1 + CountNodes(member.value);
   return n;
 }
 
@@ -85,6 +85,7 @@ class TreeBuilder final : public YAML::EventHandler {
     YAML::anchor_t anchor = 0;
     YAML::Mark mark;
     std::optional<std::string> key;
+    int key_line = 0;
     std::set<std::string, std::less<>> seen;
     size_t depth_below = 0;
   };
@@ -141,6 +142,7 @@ class TreeBuilder final : public YAML::EventHandler {
     if (top.node.is_sequence()) {
       top.node.items.push_back(std::move(node));
     } else if (top.key) {
+      node.key_line = top.key_line;
       top.node.members.push_back({std::move(*top.key), std::move(node)});
       top.key.reset();
     } else {
@@ -148,6 +150,7 @@ class TreeBuilder final : public YAML::EventHandler {
       std::string key = node.scalar;
       if (!top.seen.insert(key).second) Stop(mark, fmt::format("key \"{}\" is given twice", key));
       top.key = std::move(key);
+      top.key_line = mark.line + 1;
     }
   }
 
@@ -256,7 +259,7 @@ Json YamlToJson(const YamlNode& node) {
     }
     case YamlNode::Kind::kMap: {
       JsonObject object;
-      for (const auto& [key, value] : node.members) object[key] = YamlToJson(value);
+      for (const YamlMember& member : node.members) object[member.key] = YamlToJson(member.value);
       return object;
     }
     case YamlNode::Kind::kScalar:

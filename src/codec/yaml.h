@@ -24,6 +24,7 @@ struct YamlNode {
   std::string scalar;               // text of a scalar, unresolved
   bool quoted = false;              // a scalar in quotes or block style: always a string
   int line = 0;                     // 1-based
+  int key_line = 0;                 // of a map's member: the line of its key
   std::vector<YamlNode> items;      // of a sequence
   std::vector<YamlMember> members;  // of a map, in order; keys are unique
   bool is_map() const { return kind == Kind::kMap; }
