@@ -41,12 +41,12 @@ ParameterSchema IndexerParameters(bool old_dialect) {
 }
 
 ParameterSchema KvEventsParameters() {
-  return Object(
-      "kvEventsConfig",
-      {String("zmqEndpoint"), String("topicFilter"), Integer("concurrency", 0),
-       String("engineType", {"", "vllm", "sglang"}), Bool("discoverPods"),
-       Object("podDiscoveryConfig", {String("podLabelSelector"), String("podNamespace"),
-                                     Integer("socketPort", 0), Integer("replaySocketPort")})});
+  return Object("kvEventsConfig",
+                {String("zmqEndpoint"), String("topicFilter"), Integer("concurrency", 0),
+                 String("engineType", {"", "vllm", "sglang"}), Bool("discoverPods"),
+                 Object("podDiscoveryConfig", {String("podLabelSelector"), String("labelSelector"),
+                                               String("podNamespace"), Integer("socketPort", 0),
+                                               Integer("replaySocketPort")})});
 }
 
 ParameterList PreciseProducerParameters(bool old_dialect) {

@@ -1,0 +1,38 @@
+// llm-d's EndpointPickerConfig, every generation of it, as the typed options the modules declare.
+//
+// Strict: an unknown field, a wrong type or a dangling reference is an error of one line,
+// `file:line: field.path: what, what is allowed`. What is valid but has no effect here is said in
+// `warnings`. Pure functions, thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "scheduling/scheduler.h"
+
+namespace warmpath::config {
+
+struct LoadedConfig {
+  scheduling::SchedulerSpec scheduler;  // complete
+  std::string kv_events_bind;           // kvEventsConfig.zmqEndpoint; "" when the file sets none
+  std::string topic_filter;             // kvEventsConfig.topicFilter; "" when the file sets none
+  std::optional<Duration> metrics_logging_interval;  // of the metrics beat; 0 = off
+  // The file speaks the first generation's dialect (`mode: cache_tracking`), where engines connect
+  // to tcp://*:5557 unless it says otherwise.
+  bool legacy_cache_tracking = false;
+  uint16_t kv_events_port =
+      0;  // podDiscoveryConfig.socketPort, where engines publish; 0 when the file sets none
+  uint16_t kv_replay_port = 0;        // podDiscoveryConfig.replaySocketPort; 0 = none
+  std::vector<std::string> warnings;  // `line N: field.path: what`
+};
+
+Result<LoadedConfig> LoadConfigFile(const std::string& path);
+// `source_name` stands for the file in errors.
+Result<LoadedConfig> LoadConfigText(std::string_view text, std::string_view source_name);
+
+}  // namespace warmpath::config
