@@ -192,9 +192,9 @@ Result<std::unique_ptr<ServeInstance>> StartGateway(const SimFleet& fleet,
   ServeOptions options;
   options.listen = {"127.0.0.1:0"};
   for (const auto& engine : fleet.simulator->endpoints()) {
+    const auto& rank = engine.ranks.front();
     options.endpoints.push_back(
-        fmt::format("{},events={}{}{}", engine.url, engine.events,
-                    engine.replay.empty() ? "" : ",replay=", engine.replay));
+        fmt::format("{},events={},replay={}", engine.url, rank.events, rank.replay));
   }
   options.model = kModel;
   options.tokenizer = tokenizer;
@@ -293,7 +293,7 @@ Status RunGuide(const std::string& tokenizer, const StopFlag& stop) {
   WP_RETURN_IF_ERROR(WaitUntilReady(*gateway, stop));
   for (const auto& engine : fleet.simulator->endpoints()) {
     Say(fmt::format("  engine   {}   (simulated vLLM, its KV events on {})\n", engine.url,
-                    engine.events));
+                    engine.ranks.front().events));
   }
   Say(fmt::format("  gateway  {}\n", gateway->gateway_urls().front()));
   Say(fmt::format("  POST /v1/completions, {} bytes of lorem ipsum, max_tokens 50\n",
