@@ -122,7 +122,8 @@ void AddSim(CLI::App& root, Action& action) {
       ->group(own);
   AddReadyFile(app, command.ready_file);
   AddCommon(app);
-  app.callback([&action, &app, &o] {
+  app.callback([&action, &app] {
+    sim::SimOptions& o = command.options;
     for (const std::string& text : lora_modules) {
       const auto module = sim::ParseLoraModule(text);
       if (!module) throw CLI::ValidationError("--lora-modules", module.error().message);
@@ -192,7 +193,8 @@ void AddBench(CLI::App& root, Action& action) {
       ->type_name("FILE")
       ->group("Output");
   AddCommon(app);
-  app.callback([&action, &o] {
+  app.callback([&action] {
+    load::BenchOptions& o = command.options;
     const auto add_side = [&o](const std::string& name, const std::vector<std::string>& urls) {
       load::Side side;
       side.name = name;

@@ -78,13 +78,17 @@ int RunSim(const SimCommand& command) {
   loops.Start();
   std::vector<std::pair<std::string, std::string>> listeners;
   for (size_t i = 0; i < (*simulator)->endpoints().size(); ++i) {
-    const auto& endpoint = (*simulator)->endpoints()[i];
+    const sim::Simulator::Endpoint& endpoint = (*simulator)->endpoints()[i];
     const std::string suffix = i == 0 ? "" : fmt::format("_{}", i);
     listeners.emplace_back("engine" + suffix, endpoint.url);
-    listeners.emplace_back("events" + suffix, endpoint.events);
-    if (!endpoint.replay.empty()) listeners.emplace_back("replay" + suffix, endpoint.replay);
-    WP_LOG(kInfo, "sim", "engine listening", {"url", endpoint.url}, {"events", endpoint.events},
-           {"replay", endpoint.replay});
+    for (size_t rank = 0; rank < endpoint.ranks.size(); ++rank) {
+      const auto& [events, replay] = endpoint.ranks[rank];
+      const std::string of_rank = rank == 0 ? suffix : fmt::format("{}_rank_{}", suffix, rank);
+      if (!events.empty()) listeners.emplace_back("events" + of_rank, events);
+      if (!replay.empty()) listeners.emplace_back("replay" + of_rank, replay);
+      WP_LOG(kInfo, "sim", "engine listening", {"url", endpoint.url}, {"rank", rank},
+             {"events", events}, {"replay", replay});
+    }
   }
   if (auto written = WriteReadyFile(command.ready_file, listeners); !written)
     return ReportError(written.error());
