@@ -75,7 +75,7 @@ find_cargo() {
 setup_cargo() {
   [ -n "$(find_cargo)" ] && return 0
   apt_install cargo-web rustc-web gcc libc6-dev
-  [ -n "$(find_cargo)" ] || die "no cargo of version $CARGO_OLDEST or newer after installing cargo-web; install one and put it on PATH"
+  [ -n "$(find_cargo)" ] || die "Debian's cargo-web is older than $CARGO_OLDEST here: add the bookworm-security source to apt, or put a newer cargo on PATH"
 }
 
 use_cargo() {
