@@ -31,6 +31,16 @@ class FakeEvents final : public events::EventsManager {
   std::vector<events::PublisherStatus> statuses;
 };
 
+// Loaded once: it takes seconds.
+std::shared_ptr<const prompt::Encoder> QwenEncoder() {
+  static const auto encoder = [] {
+    auto tokenizer = prompt::Tokenizer::Load(WARMPATH_TOKENIZERS "/qwen3");
+    EXPECT_TRUE(tokenizer) << tokenizer.error().message;
+    return std::make_shared<const prompt::Encoder>(*tokenizer, prompt::EncoderOptions{});
+  }();
+  return encoder;
+}
+
 // A real Director over two engines "a" and "b" that nobody asks; prompts are token ids.
 class AdminServerTest : public testing::Test {
  protected:
@@ -42,10 +52,7 @@ class AdminServerTest : public testing::Test {
         *fleet::ParseEndpoints({"http://127.0.0.1:8001,name=a,events=tcp://127.0.0.1:5001",
                                 "http://127.0.0.1:8002,name=b,events=tcp://127.0.0.1:5002"},
                                false));
-    auto tokenizer = prompt::Tokenizer::Load(WARMPATH_TOKENIZERS "/qwen3");
-    EXPECT_TRUE(tokenizer) << tokenizer.error().message;
-    director_.SetEncoder(
-        "", std::make_shared<const prompt::Encoder>(*tokenizer, prompt::EncoderOptions{}));
+    director_.SetEncoder("", QwenEncoder());
     const auto fleet = fleet_.snapshot();
     for (const auto& endpoint : fleet->endpoints) {
       fleet_.UpdateForTest(

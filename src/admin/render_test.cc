@@ -20,15 +20,12 @@ TEST(RenderEndpoints, ShowsOneLineEachAndWhatToChange) {
     {"name":"b\u001b[2J","url":"http://h:2","state":"unhealthy","reason":"connection refused",
      "events":{"connected":false,"silent":true}}]})"));
   EXPECT_EQ(text,
-            "NAME    URL         STATE      MODELS  BLOCK  RESIDENT  CAPACITY  EVENTS  SEQ  "
-            "RECEIVED  GAPS  "
-            "ERRORS  RUN  WAIT    KV  PREDICTED  PARITY\n"
-            "a       http://h:1  healthy    m          16        12       400  live      7         "
-            "8     0  "
-            "     1    2     1  0.25      75.0%  100.0%\n"
-            "b?[2J  http://h:2  unhealthy  -           -         -         -  silent    -         "
-            "-     -  "
-            "     -    -     -     -          -       -\n"
+            "NAME   URL         STATE      MODELS  BLOCK  RESIDENT  CAPACITY  EVENTS  SEQ  "
+            "RECEIVED  GAPS  ERRORS  RUN  WAIT    KV  PREDICTED  PARITY\n"
+            "a      http://h:1  healthy    m          16        12       400  live      7  "
+            "       8     0       1    2     1  0.25      75.0%  100.0%\n"
+            "b?[2J  http://h:2  unhealthy  -           -         -         -  silent    -  "
+            "       -     -       -    -     -     -          -       -\n"
             "\n"
             "a: hybrid: over-predicts\n"
             "b?[2J: connection refused\n");
