@@ -25,14 +25,14 @@
 namespace warmpath::gateway {
 
 struct GatewayOptions {
-  std::vector<net::HostPort> listen;
-  net::HttpServerOptions server;  // max_body_bytes is --max-request-body
-  net::HttpClientOptions client;
-  net::CallOptions upstream;  // deadlines towards the engines
+  std::vector<net::HostPort> listen{};
+  net::HttpServerOptions server{};  // max_body_bytes is --max-request-body
+  net::HttpClientOptions client{};
+  net::CallOptions upstream{};  // deadlines towards the engines
   Duration decision_timeout =
       std::chrono::seconds(1);   // tokenizing longer than this: routed by load, counted
   bool expose_decision = false;  // x-warmpath-endpoint, x-warmpath-cached-tokens on answers
-  std::string engine_api_key;    // sent as a bearer token where the client sent no Authorization;
+  std::string engine_api_key{};  // sent as a bearer token where the client sent no Authorization;
                                  // never logged
 };
 
