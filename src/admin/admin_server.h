@@ -50,7 +50,8 @@ class AdminServer {
   AdminServer& operator=(const AdminServer&) = delete;
 
   uint16_t port() const;
-  // Ends what is at hand within a second. Before the loop stops; not from the loop. Idempotent.
+  // Finishes the explanations at hand, gives their answers a second to leave, closes. Before the
+  // loop stops; not from the loop. Idempotent.
   void Stop();
 
  private:
