@@ -195,7 +195,7 @@ void AddBench(CLI::App& root, Action& action) {
   AddCommon(app);
   app.callback([&action] {
     load::BenchOptions& o = command.options;
-    const auto add_side = [&o](const std::string& name, const std::vector<std::string>& urls) {
+    const auto add_side = [](const std::string& name, const std::vector<std::string>& urls) {
       load::Side side;
       side.name = name;
       for (const std::string& text : urls) {
