@@ -20,6 +20,7 @@ using codec::Json;
 constexpr uint32_t kDefaultCompletionTokens = 16;
 constexpr size_t kMaxRequestId = 256;
 constexpr int64_t kMaxChoices = 16384;
+constexpr int64_t kMaxLogprobs = 20;
 
 tl::unexpected<ApiError> Refuse(ApiError error) {
   return tl::unexpected(std::move(error));
@@ -192,6 +193,20 @@ tl::expected<void, ApiError> CheckFirst(bool chat, const Json& body) {
     return Refuse("When using `tool_choice`, `tools` must be set. (parameter=tool_choice)",
                   "tool_choice");
   }
+  if (choice != nullptr && choice->is_object() && tools != nullptr && tools->is_array()) {
+    const Json* wanted = Find(*choice, "function");
+    const std::string_view name = wanted == nullptr ? "" : FindString(*wanted, "name").value_or("");
+    const bool known = std::ranges::any_of(tools->get_array(), [&](const Json& tool) {
+      const Json* function = Find(tool, "function");
+      return function != nullptr && FindString(*function, "name").value_or("") == name;
+    });
+    if (!known) {
+      return Refuse(
+          "The tool specified in `tool_choice` does not match any of the specified `tools` "
+          "(parameter=tool_choice)",
+          "tool_choice");
+    }
+  }
   if (messages->get_array().empty()) {
     return Refuse(
         "Cannot apply chat template to an empty conversation. Provide at least one message.");
@@ -318,6 +333,39 @@ tl::expected<void, ApiError> CheckSampling(const Json& body, Generation& generat
   if (*min_tokens && generation.max_tokens && **min_tokens > *generation.max_tokens) {
     return Refuse(fmt::format("min_tokens must be less than or equal to max_tokens={}, got {}.",
                               *generation.max_tokens, **min_tokens));
+  }
+  if (!chat && codec::FindInt(body, "logprobs").value_or(0) > kMaxLogprobs) {
+    const int64_t value = *codec::FindInt(body, "logprobs");
+    return Refuse(
+        fmt::format("Requested sample logprobs of {0}, which is greater than max allowed: {1} "
+                    "(parameter=logprobs, value={0})",
+                    value, kMaxLogprobs),
+        "logprobs");
+  }
+  if (const int64_t keep = codec::FindInt(body, "truncate_prompt_tokens").value_or(-1); keep < -1) {
+    return Refuse(ValidationError("greater_than_equal", "body.truncate_prompt_tokens",
+                                  "Input should be greater than or equal to -1",
+                                  std::to_string(keep), "{'ge': -1}"));
+  }
+  if (const Json* format = Present(body, "response_format");
+      format != nullptr && FindString(*format, "type").value_or("") == "json_schema" &&
+      Present(*format, "json_schema") == nullptr) {
+    return Refuse(
+        "When response_format type is 'json_schema', the 'json_schema' field must be provided. "
+        "(parameter=response_format)",
+        "response_format");
+  }
+  if (const Json* bias = Present(body, "logit_bias"); bias != nullptr && bias->is_object()) {
+    for (const auto& [id, weight] : bias->get_object()) {
+      const auto token = ParseInt(std::string_view(id));
+      if (!token || (*token >= 0 && *token < context.text->vocab_size())) continue;
+      return Refuse(
+          fmt::format(
+              "token_id(s) [{0}] in logit_bias contain out-of-vocab token ids. Vocabulary size: "
+              "{1} (parameter=logit_bias, value=[{0}])",
+              *token, context.text->vocab_size()),
+          "logit_bias");
+    }
   }
   if (!chat && FindString(body, "suffix").value_or("") != "") {
     return Refuse("suffix is only supported for models with FIM completion rendering", "suffix");
@@ -470,6 +518,18 @@ ApiResult<Generation> ParseGeneration(bool chat, const net::HttpRequest& request
   auto prompts = context.text->Encode(api, request.body);
   if (!prompts) return Refuse(prompts.error().message);
   generation.prompts = std::move(*prompts);
+  if (const Json* params = chat ? Present(*body, "kv_transfer_params") : nullptr) {
+    // Ids given with a chat replace its prompt.
+    if (const Json* ids = Present(*params, "prompt_token_ids"); ids != nullptr && ids->is_array()) {
+      if (auto checked = CheckPromptIds(*ids, context.text->vocab_size()); !checked)
+        return Refuse(checked.error());
+      TextModel::Tokens tokens;
+      for (const Json& id : ids->get_array()) {
+        if (id.is_int64()) tokens.push_back(static_cast<kv::TokenId>(id.get_int64()));
+      }
+      generation.prompts = {std::move(tokens)};
+    }
+  }
   if (const int64_t keep = codec::FindInt(*body, "truncate_prompt_tokens").value_or(0); keep > 0) {
     for (auto& prompt : generation.prompts) {
       if (prompt.size() > static_cast<size_t>(keep))
