@@ -76,6 +76,32 @@ TEST_F(HttpServerTest, AnswersPipelinedRequestsInOrder) {
   EXPECT_NE(client.received().find("Connection: close"), std::string::npos);
 }
 
+TEST_F(HttpServerTest, PipelinedBytesAreBoundedAndNotLost) {
+  std::shared_ptr<HttpExchange> first;
+  std::atomic<bool> held{false};
+  Serve({}, [&](Exchange exchange) {
+    if (requests_++ > 0) {
+      exchange->Respond(200, {}, "answer");
+      return;
+    }
+    first = std::move(exchange);
+    held = true;
+  });
+  constexpr int kRequests = 20;
+  std::string all(kGet);
+  for (int i = 1; i < kRequests; ++i) {
+    all +=
+        "POST /b HTTP/1.1\r\nHost: x\r\nContent-Length: 50000\r\n\r\n" + std::string(50'000, 'x');
+  }
+  RawClient client(server_->port());
+  std::thread sending([&] { EXPECT_TRUE(client.Send(all)); });
+  ASSERT_TRUE(Eventually([&] { return held.load(); }));
+  first->loop().Run([&] { first->Respond(200, {}, "first"); });
+  sending.join();
+  EXPECT_TRUE(Eventually([&] { return requests_ == kRequests; }));
+  EXPECT_TRUE(client.ReadUntil("answer"));
+}
+
 TEST_F(HttpServerTest, ReadsChunkedUploads) {
   ServeEcho();
   EXPECT_NE(

@@ -139,15 +139,11 @@ void ServerConnection::WatchRead() {
 }
 
 void ServerConnection::WatchError() {
-  watching_read_ = true;
+  if (watching_error_) return;
+  watching_error_ = true;
   socket_.async_wait(TcpSocket::wait_error, [self = shared_from_this()](const error_code& error) {
-    self->watching_read_ = false;
-    if (error || self->state_ == State::kClosed) return;
-    if (self->state_ == State::kHandling) {
-      self->PeerGone();
-    } else {
-      self->WatchRead();
-    }
+    self->watching_error_ = false;
+    if (!error && self->state_ == State::kHandling) self->PeerGone();
   });
 }
 

@@ -105,6 +105,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
 
   bool counted_ = false;  // in shared_->requests
   bool watching_read_ = false;
+  bool watching_error_ = false;
   bool watching_write_ = false;
   bool flush_scheduled_ = false;
   bool over_high_water_ = false;
