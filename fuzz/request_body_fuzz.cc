@@ -40,7 +40,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto with = cached.Encode(api, body);
   const auto without = plain.Encode(api, body);
   if (with.has_value() != without.has_value()) std::abort();
-  if (with && !view) std::abort();
+  // Chat bodies are parsed whole; a completions body may be broken inside a field nobody reads.
+  if (with && !view && api == Api::kChatCompletions) std::abort();
   if (!with) return 0;
   for (size_t i = 0; i < with->size(); ++i) {
     if (with->at(i).ids != without->at(i).ids) std::abort();

@@ -36,8 +36,12 @@ fn part_texts(role: &str, parts: &[Json]) -> Result<Vec<String>, Failure> {
         let key = match part.get("type").and_then(Json::as_str) {
             Some("text") => "text",
             Some("refusal") if role == "assistant" => "refusal",
-            Some("input_text" | "output_text") => return Err(Failure::invalid("content part type must be 'text'".into())),
-            Some(kind) => return Err(Failure::unsupported(format!("content part of type {kind:?}"))),
+            Some("input_text" | "output_text") => {
+                return Err(Failure::invalid("content part type must be 'text'".into()))
+            }
+            Some(kind) => {
+                return Err(Failure::unsupported(format!("content part of type {kind:?}")))
+            }
             None => return Err(Failure::unsupported("content part without a type".into())),
         };
         match part.get(key).and_then(Json::as_str) {
@@ -54,10 +58,19 @@ fn content(role: &str, message: &Object, as_parts: bool) -> Result<Json, Failure
         Some(Json::Null) if matches!(role, "assistant" | "function") => Vec::new(),
         Some(Json::Str(text)) => vec![text.clone()],
         Some(Json::Arr(parts)) => part_texts(role, parts)?,
-        Some(_) => return Err(Failure::invalid(format!("content of a {role} message must be a string or a list of parts"))),
+        Some(_) => {
+            return Err(Failure::invalid(format!(
+                "content of a {role} message must be a string or a list of parts"
+            )))
+        }
     };
     if as_parts && role != "tool" {
-        return Ok(Json::Arr(texts.into_iter().map(|t| object([("type", Json::str("text")), ("text", Json::Str(t))])).collect()));
+        return Ok(Json::Arr(
+            texts
+                .into_iter()
+                .map(|t| object([("type", Json::str("text")), ("text", Json::Str(t))]))
+                .collect(),
+        ));
     }
     let full: Vec<String> = texts.into_iter().filter(|t| !t.is_empty()).collect();
     Ok(Json::Str(full.join("\n")))
@@ -68,16 +81,22 @@ fn arguments(function: &Json, budget: &mut usize) -> Result<Json, Failure> {
     let text = match function.get("arguments") {
         None => return Ok(Json::Obj(Object::new())),
         Some(Json::Str(text)) => text,
-        Some(_) => return Err(Failure::unsupported("tool call arguments that are not a string".into())),
+        Some(_) => {
+            return Err(Failure::unsupported("tool call arguments that are not a string".into()))
+        }
     };
     match json::parse_within(text.as_bytes(), budget) {
         Ok(value @ Json::Obj(_)) => Ok(value),
         Ok(_) => Ok(Json::Obj(Object::new())),
         Err(failure) => {
             // Python reads these and we do not.
-            let lax = ["NaN", "Infinity", "\\ud", "\\uD"].iter().any(|t| text.contains(t)) || failure.message.contains("nested");
+            let lax = ["NaN", "Infinity", "\\ud", "\\uD"].iter().any(|t| text.contains(t))
+                || failure.message.contains("nested");
             if lax || failure.is_unsupported() {
-                return Err(Failure::unsupported(format!("tool call arguments: {}", failure.message)));
+                return Err(Failure::unsupported(format!(
+                    "tool call arguments: {}",
+                    failure.message
+                )));
             }
             Ok(Json::Obj(Object::new()))
         }
@@ -91,9 +110,15 @@ fn tool_calls(calls: &[Json], budget: &mut usize) -> Result<Vec<Json>, Failure> 
             if call.get("type").is_some_and(|t| t.as_str() != Some("function")) {
                 return Err(Failure::unsupported("a tool call that is not a function".into()));
             }
-            let function = call.get("function").ok_or_else(|| Failure::invalid("a tool call needs a function".into()))?;
-            let name = function.get("name").and_then(Json::as_str).ok_or_else(|| Failure::invalid("a tool call needs a function name".into()))?;
-            let function = object([("arguments", arguments(function, budget)?), ("name", Json::str(name))]);
+            let function = call
+                .get("function")
+                .ok_or_else(|| Failure::invalid("a tool call needs a function".into()))?;
+            let name = function
+                .get("name")
+                .and_then(Json::as_str)
+                .ok_or_else(|| Failure::invalid("a tool call needs a function name".into()))?;
+            let function =
+                object([("arguments", arguments(function, budget)?), ("name", Json::str(name))]);
             let mut out = Object::new();
             if let Some(id) = call.get("id") {
                 out.insert("id".into(), id.clone());
@@ -109,7 +134,10 @@ fn message(source: &Json, as_parts: bool, budget: &mut usize) -> Result<Object, 
     let Json::Obj(fields) = source else {
         return Err(Failure::invalid("a message must be an object".into()));
     };
-    let role = source.get("role").and_then(Json::as_str).ok_or_else(|| Failure::invalid("a message needs a role".into()))?;
+    let role = source
+        .get("role")
+        .and_then(Json::as_str)
+        .ok_or_else(|| Failure::invalid("a message needs a role".into()))?;
     let mut out = Object::new();
     out.insert("role".into(), Json::str(role));
     out.insert("content".into(), content(role, fields, as_parts)?);
@@ -122,7 +150,8 @@ fn message(source: &Json, as_parts: bool, budget: &mut usize) -> Result<Object, 
             }
             Some(_) => return Err(Failure::invalid("tool_calls must be a list".into())),
         }
-        if let Some(reasoning) = source.get("reasoning").or_else(|| source.get("reasoning_content")) {
+        if let Some(reasoning) = source.get("reasoning").or_else(|| source.get("reasoning_content"))
+        {
             out.insert("reasoning".into(), reasoning.clone());
             out.insert("reasoning_content".into(), reasoning.clone());
         }
@@ -150,12 +179,22 @@ fn merge_developer(messages: Vec<Json>) -> Result<Vec<Json>, Failure> {
     if !messages.iter().any(|m| has_role(m, "developer")) {
         return Ok(messages);
     }
-    let (system, rest): (Vec<Json>, Vec<Json>) = messages.into_iter().partition(|m| has_role(m, "system") || has_role(m, "developer"));
+    let (system, rest): (Vec<Json>, Vec<Json>) =
+        messages.into_iter().partition(|m| has_role(m, "system") || has_role(m, "developer"));
     let merged = match &system[..] {
         [one] => one.get("content").cloned().unwrap_or_else(|| Json::str("")),
         many => {
-            let texts: Option<Vec<&str>> = many.iter().map(|m| m.get("content").and_then(Json::as_str)).collect();
-            Json::Str(texts.ok_or_else(|| Failure::unsupported("several system and developer messages made of parts".into()))?.join("\n\n"))
+            let texts: Option<Vec<&str>> =
+                many.iter().map(|m| m.get("content").and_then(Json::as_str)).collect();
+            Json::Str(
+                texts
+                    .ok_or_else(|| {
+                        Failure::unsupported(
+                            "several system and developer messages made of parts".into(),
+                        )
+                    })?
+                    .join("\n\n"),
+            )
         }
     };
     let mut out = vec![object([("role", Json::str("system")), ("content", merged)])];
@@ -172,12 +211,21 @@ fn tools(list: &[Json]) -> Result<Json, Failure> {
             Some(Json::Str(kind)) if kind == "function" => {}
             Some(_) => return Err(Failure::invalid("a tool must be of type function".into())),
         }
-        let source = tool.get("function").ok_or_else(|| Failure::invalid("a tool needs a function".into()))?;
-        let name = source.get("name").and_then(Json::as_str).ok_or_else(|| Failure::invalid("a tool needs a function name".into()))?;
+        let source = tool
+            .get("function")
+            .ok_or_else(|| Failure::invalid("a tool needs a function".into()))?;
+        let name = source
+            .get("name")
+            .and_then(Json::as_str)
+            .ok_or_else(|| Failure::invalid("a tool needs a function name".into()))?;
         let description = source.get("description").cloned().unwrap_or(Json::Null);
         let parameters = source.get("parameters").cloned().unwrap_or(Json::Null);
-        if !matches!(description, Json::Null | Json::Str(_)) || !matches!(parameters, Json::Null | Json::Obj(_)) {
-            return Err(Failure::invalid("a tool's description is a string, its parameters an object".into()));
+        if !matches!(description, Json::Null | Json::Str(_))
+            || !matches!(parameters, Json::Null | Json::Obj(_))
+        {
+            return Err(Failure::invalid(
+                "a tool's description is a string, its parameters an object".into(),
+            ));
         }
         let mut function = Object::new();
         function.insert("name".into(), Json::str(name));
@@ -189,7 +237,11 @@ fn tools(list: &[Json]) -> Result<Json, Failure> {
                 Some(strict @ Json::Bool(_)) => {
                     function.insert("strict".into(), strict.clone());
                 }
-                Some(_) => return Err(Failure::unsupported("a tool's strict that is not a boolean".into())),
+                Some(_) => {
+                    return Err(Failure::unsupported(
+                        "a tool's strict that is not a boolean".into(),
+                    ))
+                }
             }
             if fields.contains_key("defer_loading") {
                 return Err(Failure::unsupported("a tool's defer_loading".into()));
@@ -205,7 +257,8 @@ fn tools(list: &[Json]) -> Result<Json, Failure> {
 const CONTINUE_TAG: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
 
 fn tag_final_message(messages: &mut [Json]) -> Result<(), Failure> {
-    let refused = || Failure::invalid("continue_final_message needs a final message with text".into());
+    let refused =
+        || Failure::invalid("continue_final_message needs a final message with text".into());
     let Some(Json::Obj(last)) = messages.last_mut() else {
         return Err(refused());
     };
@@ -225,8 +278,14 @@ fn tag_final_message(messages: &mut [Json]) -> Result<(), Failure> {
 
 fn cut_at_tag(text: String) -> Result<String, Failure> {
     let trimmed = CONTINUE_TAG.trim_end();
-    let at = text.rfind(trimmed).ok_or_else(|| Failure::invalid("the chat template drops the final message".into()))?;
-    let end = if text[at..].starts_with(CONTINUE_TAG) { &text[..at] } else { text[..at].trim_end_matches(crate::python::is_space) };
+    let at = text
+        .rfind(trimmed)
+        .ok_or_else(|| Failure::invalid("the chat template drops the final message".into()))?;
+    let end = if text[at..].starts_with(CONTINUE_TAG) {
+        &text[..at]
+    } else {
+        text[..at].trim_end_matches(crate::python::is_space)
+    };
     Ok(end.to_string())
 }
 
@@ -258,7 +317,8 @@ fn variables(source: &Json, body: &Object) -> Result<Object, Failure> {
     if let Some(effort) = source.get("reasoning_effort") {
         if effort.as_str() != Some("auto") {
             if !context.contains_key("enable_thinking") {
-                context.insert("enable_thinking".into(), Json::Bool(effort.as_str() != Some("none")));
+                context
+                    .insert("enable_thinking".into(), Json::Bool(effort.as_str() != Some("none")));
             }
             context.insert("reasoning_effort".into(), effort.clone());
         }
@@ -266,8 +326,14 @@ fn variables(source: &Json, body: &Object) -> Result<Object, Failure> {
     if let Some(documents) = source.get("documents") {
         context.insert("documents".into(), documents.clone());
     }
-    context.insert("add_generation_prompt".into(), Json::Bool(flag(body, "add_generation_prompt", true)?));
-    context.insert("continue_final_message".into(), Json::Bool(flag(body, "continue_final_message", false)?));
+    context.insert(
+        "add_generation_prompt".into(),
+        Json::Bool(flag(body, "add_generation_prompt", true)?),
+    );
+    context.insert(
+        "continue_final_message".into(),
+        Json::Bool(flag(body, "continue_final_message", false)?),
+    );
     Ok(context)
 }
 
@@ -290,7 +356,9 @@ pub fn render(templates: &Templates, body: &[u8], now: i64) -> Result<Rendered, 
     }
     let tool_list = match source.get("tools") {
         None => Json::Null,
-        Some(Json::Arr(tools)) if tools.is_empty() => return Err(Failure::invalid("tools must not be an empty list".into())),
+        Some(Json::Arr(tools)) if tools.is_empty() => {
+            return Err(Failure::invalid("tools must not be an empty list".into()))
+        }
         Some(Json::Arr(list)) => tools(list)?,
         Some(_) => return Err(Failure::invalid("tools must be a list".into())),
     };
@@ -298,7 +366,9 @@ pub fn render(templates: &Templates, body: &[u8], now: i64) -> Result<Rendered, 
     let mut context = variables(&source, fields)?;
     let continues = context.get("continue_final_message") == Some(&Json::Bool(true));
     if continues && context.get("add_generation_prompt") == Some(&Json::Bool(true)) {
-        return Err(Failure::invalid("continue_final_message and add_generation_prompt exclude each other".into()));
+        return Err(Failure::invalid(
+            "continue_final_message and add_generation_prompt exclude each other".into(),
+        ));
     }
     let as_parts = templates.wants_parts(with_tools);
     let mut messages = Vec::with_capacity(list.len());

@@ -62,7 +62,8 @@ pub fn parse(text: &[u8]) -> Result<Json, Failure> {
 
 /// The same, taking its values from a budget that several documents share.
 pub fn parse_within(text: &[u8], budget: &mut usize) -> Result<Json, Failure> {
-    let text = std::str::from_utf8(text).map_err(|e| Failure::invalid(format!("body is not UTF-8 at byte {}", e.valid_up_to())))?;
+    let text = std::str::from_utf8(text)
+        .map_err(|e| Failure::invalid(format!("body is not UTF-8 at byte {}", e.valid_up_to())))?;
     let mut p = Parser { text, pos: 0, budget };
     p.space();
     let value = p.value(0)?;
@@ -217,13 +218,20 @@ impl Parser<'_> {
         }
         let text = &self.text[start..self.pos];
         if whole {
-            return text.parse().map(Json::Int).map_err(|_| Failure::unsupported("an integer beyond 128 bits".into()));
+            return text
+                .parse()
+                .map(Json::Int)
+                .map_err(|_| Failure::unsupported("an integer beyond 128 bits".into()));
         }
         text.parse().map(Json::Float).map_err(|_| self.error("bad number"))
     }
 
     fn hex4(&mut self) -> Result<u32, Failure> {
-        let digits = self.text.as_bytes().get(self.pos..self.pos + 4).ok_or_else(|| self.error("bad escape"))?;
+        let digits = self
+            .text
+            .as_bytes()
+            .get(self.pos..self.pos + 4)
+            .ok_or_else(|| self.error("bad escape"))?;
         let mut code = 0;
         for d in digits {
             code = code * 16 + (*d as char).to_digit(16).ok_or_else(|| self.error("bad escape"))?;
@@ -237,7 +245,10 @@ impl Parser<'_> {
         let mut out = String::new();
         loop {
             let rest = &self.text.as_bytes()[self.pos..];
-            let plain = rest.iter().position(|b| matches!(b, b'"' | b'\\' | 0..=0x1f)).ok_or_else(|| self.error("unterminated string"))?;
+            let plain = rest
+                .iter()
+                .position(|b| matches!(b, b'"' | b'\\' | 0..=0x1f))
+                .ok_or_else(|| self.error("unterminated string"))?;
             out.push_str(&self.text[self.pos..self.pos + plain]);
             self.pos += plain + 1;
             match rest[plain] {
@@ -265,7 +276,8 @@ impl Parser<'_> {
 
     fn escape_u(&mut self) -> Result<char, Failure> {
         let mut code = self.hex4()?;
-        if (0xd800..0xdc00).contains(&code) && self.text.as_bytes()[self.pos..].starts_with(b"\\u") {
+        if (0xd800..0xdc00).contains(&code) && self.text.as_bytes()[self.pos..].starts_with(b"\\u")
+        {
             self.pos += 2;
             let low = self.hex4()?;
             if !(0xdc00..0xe000).contains(&low) {

@@ -57,14 +57,22 @@ impl<T> From<Vec<T>> for Buffer {
     fn from(items: Vec<T>) -> Buffer {
         let mut items = std::mem::ManuallyDrop::new(items);
         let unit = std::mem::size_of::<T>();
-        Buffer { data: items.as_mut_ptr().cast(), size: items.len() * unit, capacity: items.capacity() * unit, align: std::mem::align_of::<T>() }
+        Buffer {
+            data: items.as_mut_ptr().cast(),
+            size: items.len() * unit,
+            capacity: items.capacity() * unit,
+            align: std::mem::align_of::<T>(),
+        }
     }
 }
 
 /// Runs `work`, stores its result or its error text in `out`, and turns a panic into INTERNAL.
 unsafe fn answer(out: *mut Buffer, work: impl FnOnce() -> Result<Buffer, Failure>) -> i32 {
     let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        let text = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied());
         Err(Failure::internal(format!("panic: {}", text.unwrap_or("unknown"))))
     });
     let (code, buffer) = match result {
@@ -76,11 +84,16 @@ unsafe fn answer(out: *mut Buffer, work: impl FnOnce() -> Result<Buffer, Failure
 }
 
 unsafe fn bytes<'a>(data: *const u8, size: usize) -> &'a [u8] {
-    if size == 0 { &[] } else { std::slice::from_raw_parts(data, size) }
+    if size == 0 {
+        &[]
+    } else {
+        std::slice::from_raw_parts(data, size)
+    }
 }
 
 fn utf8(text: &[u8]) -> Result<&str, Failure> {
-    std::str::from_utf8(text).map_err(|e| Failure::invalid(format!("text is not UTF-8 at byte {}", e.valid_up_to())))
+    std::str::from_utf8(text)
+        .map_err(|e| Failure::invalid(format!("text is not UTF-8 at byte {}", e.valid_up_to())))
 }
 
 fn prepare_process() {
@@ -98,7 +111,12 @@ fn prepare_process() {
 /// # Safety
 /// `dir` points to `size` bytes; `model` and `error` are writable.
 #[no_mangle]
-pub unsafe extern "C" fn wp_model_open(dir: *const u8, size: usize, model: *mut *mut Model, error: *mut Buffer) -> i32 {
+pub unsafe extern "C" fn wp_model_open(
+    dir: *const u8,
+    size: usize,
+    model: *mut *mut Model,
+    error: *mut Buffer,
+) -> i32 {
     model.write(std::ptr::null_mut());
     answer(error, || {
         prepare_process();
@@ -136,7 +154,8 @@ pub struct Info {
 #[no_mangle]
 pub unsafe extern "C" fn wp_model_info(model: *const Model, info: *mut Info) {
     let model = &*model;
-    let (backend, source, reason) = (model.tokens.backend(), &model.templates.source, &model.tokens.fallback_reason);
+    let (backend, source, reason) =
+        (model.tokens.backend(), &model.templates.source, &model.tokens.fallback_reason);
     info.write(Info {
         vocab_size: model.tokens.vocab_size,
         can_cut: model.tokens.can_cut().into(),
@@ -152,14 +171,26 @@ pub unsafe extern "C" fn wp_model_info(model: *const Model, info: *mut Info) {
 /// # Safety
 /// `text` points to `size` bytes; `ids` is writable.
 #[no_mangle]
-pub unsafe extern "C" fn wp_encode(model: *const Model, text: *const u8, size: usize, add_special_tokens: bool, ids: *mut Buffer) -> i32 {
+pub unsafe extern "C" fn wp_encode(
+    model: *const Model,
+    text: *const u8,
+    size: usize,
+    add_special_tokens: bool,
+    ids: *mut Buffer,
+) -> i32 {
     answer(ids, || Ok((*model).tokens.encode(utf8(bytes(text, size))?, add_special_tokens)?.into()))
 }
 
 /// # Safety
 /// `ids` points to `count` ids; `text` is writable.
 #[no_mangle]
-pub unsafe extern "C" fn wp_decode(model: *const Model, ids: *const u32, count: usize, skip_special_tokens: bool, text: *mut Buffer) -> i32 {
+pub unsafe extern "C" fn wp_decode(
+    model: *const Model,
+    ids: *const u32,
+    count: usize,
+    skip_special_tokens: bool,
+    text: *mut Buffer,
+) -> i32 {
     answer(text, || {
         let ids = if count == 0 { &[] } else { std::slice::from_raw_parts(ids, count) };
         Ok((*model).tokens.decode(ids, skip_special_tokens)?.into_bytes().into())
@@ -169,15 +200,29 @@ pub unsafe extern "C" fn wp_decode(model: *const Model, ids: *const u32, count: 
 /// # Safety
 /// `text` points to `size` bytes; `ends` is writable.
 #[no_mangle]
-pub unsafe extern "C" fn wp_cuts(model: *const Model, text: *const u8, size: usize, min_bytes: usize, ends: *mut Buffer) -> i32 {
+pub unsafe extern "C" fn wp_cuts(
+    model: *const Model,
+    text: *const u8,
+    size: usize,
+    min_bytes: usize,
+    ends: *mut Buffer,
+) -> i32 {
     answer(ends, || Ok((*model).tokens.cuts(utf8(bytes(text, size))?, min_bytes).into()))
 }
 
 /// # Safety
 /// `context` points to `size` bytes; `text` is writable.
 #[no_mangle]
-pub unsafe extern "C" fn wp_render(model: *const Model, context: *const u8, size: usize, now: i64, text: *mut Buffer) -> i32 {
-    answer(text, || Ok((*model).templates.render(&json::parse(bytes(context, size))?, now)?.into_bytes().into()))
+pub unsafe extern "C" fn wp_render(
+    model: *const Model,
+    context: *const u8,
+    size: usize,
+    now: i64,
+    text: *mut Buffer,
+) -> i32 {
+    answer(text, || {
+        Ok((*model).templates.render(&json::parse(bytes(context, size))?, now)?.into_bytes().into())
+    })
 }
 
 #[repr(C)]
@@ -189,10 +234,20 @@ pub struct ChatOptions {
 /// # Safety
 /// `body` points to `size` bytes; `text` and `options` are writable.
 #[no_mangle]
-pub unsafe extern "C" fn wp_chat(model: *const Model, body: *const u8, size: usize, now: i64, text: *mut Buffer, options: *mut ChatOptions) -> i32 {
+pub unsafe extern "C" fn wp_chat(
+    model: *const Model,
+    body: *const u8,
+    size: usize,
+    now: i64,
+    text: *mut Buffer,
+    options: *mut ChatOptions,
+) -> i32 {
     answer(text, || {
         let rendered = chat::render(&(*model).templates, bytes(body, size), now)?;
-        options.write(ChatOptions { truncate_to: rendered.truncate_to, add_special_tokens: rendered.add_special_tokens });
+        options.write(ChatOptions {
+            truncate_to: rendered.truncate_to,
+            add_special_tokens: rendered.add_special_tokens,
+        });
         Ok(rendered.text.into_bytes().into())
     })
 }
@@ -201,8 +256,14 @@ pub unsafe extern "C" fn wp_chat(model: *const Model, body: *const u8, size: usi
 /// `buffer` was filled by a function of this library and is freed once.
 #[no_mangle]
 pub unsafe extern "C" fn wp_buffer_free(buffer: *mut Buffer) {
-    let b = std::ptr::replace(buffer, Buffer { data: std::ptr::null_mut(), size: 0, capacity: 0, align: 1 });
+    let b = std::ptr::replace(
+        buffer,
+        Buffer { data: std::ptr::null_mut(), size: 0, capacity: 0, align: 1 },
+    );
     if b.capacity > 0 && !b.data.is_null() {
-        std::alloc::dealloc(b.data, std::alloc::Layout::from_size_align_unchecked(b.capacity, b.align));
+        std::alloc::dealloc(
+            b.data,
+            std::alloc::Layout::from_size_align_unchecked(b.capacity, b.align),
+        );
     }
 }

@@ -158,9 +158,20 @@ fn json_key(key: &Value) -> Result<String, Error> {
     Ok(match key.kind() {
         ValueKind::String => key.as_str().unwrap_or_default().to_string(),
         ValueKind::None => "null".into(),
-        ValueKind::Bool => if key.is_true() { "true".into() } else { "false".into() },
+        ValueKind::Bool => {
+            if key.is_true() {
+                "true".into()
+            } else {
+                "false".into()
+            }
+        }
         ValueKind::Number => to_text(key)?,
-        _ => return Err(Error::new(ErrorKind::InvalidOperation, "keys must be str, int, float, bool or None")),
+        _ => {
+            return Err(Error::new(
+                ErrorKind::InvalidOperation,
+                "keys must be str, int, float, bool or None",
+            ))
+        }
     })
 }
 
@@ -173,7 +184,12 @@ fn json_line(out: &mut String, style: &JsonStyle, depth: usize) {
     }
 }
 
-fn json_dump(out: &mut String, value: &Value, style: &JsonStyle, depth: usize) -> Result<(), Error> {
+fn json_dump(
+    out: &mut String,
+    value: &Value,
+    style: &JsonStyle,
+    depth: usize,
+) -> Result<(), Error> {
     match value.kind() {
         ValueKind::None => out.push_str("null"),
         ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
@@ -182,7 +198,13 @@ fn json_dump(out: &mut String, value: &Value, style: &JsonStyle, depth: usize) -
             let f = f64::try_from(value.clone())?;
             out.push_str(&match () {
                 _ if f.is_nan() => "NaN".to_string(),
-                _ if f.is_infinite() => if f > 0.0 { "Infinity".to_string() } else { "-Infinity".to_string() },
+                _ if f.is_infinite() => {
+                    if f > 0.0 {
+                        "Infinity".to_string()
+                    } else {
+                        "-Infinity".to_string()
+                    }
+                }
                 _ => float_repr(f),
             });
         }
@@ -227,7 +249,12 @@ fn json_dump(out: &mut String, value: &Value, style: &JsonStyle, depth: usize) -
             }
             out.push('}');
         }
-        kind => return Err(Error::new(ErrorKind::InvalidOperation, format!("{kind} is not JSON serializable"))),
+        kind => {
+            return Err(Error::new(
+                ErrorKind::InvalidOperation,
+                format!("{kind} is not JSON serializable"),
+            ))
+        }
     }
     Ok(())
 }
@@ -270,7 +297,10 @@ pub fn is_space(c: char) -> bool {
 }
 
 fn is_line_end(c: char) -> bool {
-    matches!(c, '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}')
+    matches!(
+        c,
+        '\n' | '\r' | '\u{b}' | '\u{c}' | '\u{1c}'..='\u{1e}' | '\u{85}' | '\u{2028}' | '\u{2029}'
+    )
 }
 
 fn split_lines(s: &str, keep_ends: bool) -> Value {
@@ -293,7 +323,9 @@ fn bad(what: &'static str) -> Error {
 }
 
 fn string_method(s: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Error> {
-    let triple = |a: &str, b: &str, c: &str| Value::from(Tuple::from([Value::from(a), Value::from(b), Value::from(c)]));
+    let triple = |a: &str, b: &str, c: &str| {
+        Value::from(Tuple::from([Value::from(a), Value::from(b), Value::from(c)]))
+    };
     Ok(Some(match method {
         "strip" | "lstrip" | "rstrip" => {
             let (chars,): (Option<&str>,) = from_args(args)?;
@@ -307,13 +339,16 @@ fn string_method(s: &str, method: &str, args: &[Value]) -> Result<Option<Value>,
             }
             Value::from(rest)
         }
-        "split" if args.is_empty() => Value::from(s.split(is_space).filter(|w| !w.is_empty()).map(Value::from).collect::<Vec<_>>()),
+        "split" if args.is_empty() => Value::from(
+            s.split(is_space).filter(|w| !w.is_empty()).map(Value::from).collect::<Vec<_>>(),
+        ),
         "rsplit" => {
             let (sep, max): (&str, Option<i64>) = from_args(args)?;
             if sep.is_empty() {
                 return Err(bad("empty separator"));
             }
-            let limit = max.filter(|m| *m >= 0).map_or(usize::MAX, |m| (m as usize).saturating_add(1));
+            let limit =
+                max.filter(|m| *m >= 0).map_or(usize::MAX, |m| (m as usize).saturating_add(1));
             let mut parts: Vec<Value> = s.rsplitn(limit, sep).map(Value::from).collect();
             parts.reverse();
             Value::from(parts)
@@ -340,13 +375,22 @@ fn string_method(s: &str, method: &str, args: &[Value]) -> Result<Option<Value>,
         }
         "index" => {
             let (what,): (&str,) = from_args(args)?;
-            Value::from(s.find(what).map(|at| s[..at].chars().count()).ok_or_else(|| bad("substring not found"))?)
+            Value::from(
+                s.find(what)
+                    .map(|at| s[..at].chars().count())
+                    .ok_or_else(|| bad("substring not found"))?,
+            )
         }
         _ => return Ok(None),
     }))
 }
 
-fn unknown_method(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
+fn unknown_method(
+    state: &mut State,
+    value: &Value,
+    method: &str,
+    args: &[Value],
+) -> Result<Value, Error> {
     if let Some(s) = value.as_str() {
         if let Some(result) = string_method(s, method, args)? {
             return Ok(result);
@@ -367,13 +411,23 @@ pub fn install(env: &mut Environment<'static>) {
     env.add_filter("string", |v: &Value| to_text(v));
     env.add_filter("trim", |v: &Value, chars: Option<&str>| -> Result<String, Error> {
         let text = to_text(v)?;
-        Ok(text.trim_matches(|c: char| chars.map_or_else(|| is_space(c), |set| set.contains(c))).to_string())
+        Ok(text
+            .trim_matches(|c: char| chars.map_or_else(|| is_space(c), |set| set.contains(c)))
+            .to_string())
     });
-    let sized = |v: &Value| matches!(v.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map | ValueKind::Undefined);
+    let sized = |v: &Value| {
+        matches!(
+            v.kind(),
+            ValueKind::String | ValueKind::Seq | ValueKind::Map | ValueKind::Undefined
+        )
+    };
     env.add_test("sequence", sized);
     env.add_test("iterable", move |v: &Value| sized(v) || v.kind() == ValueKind::Iterable);
     env.add_test("number", |v: &Value| matches!(v.kind(), ValueKind::Number | ValueKind::Bool));
     env.add_function("raise_exception", |message: &Value| -> Result<Value, Error> {
-        Err(Error::new(ErrorKind::InvalidOperation, format!("{}{}", crate::template::REFUSED, to_text(message)?)))
+        Err(Error::new(
+            ErrorKind::InvalidOperation,
+            format!("{}{}", crate::template::REFUSED, to_text(message)?),
+        ))
     });
 }

@@ -46,7 +46,9 @@ fn without_generation_tags(source: &str) -> String {
 
 fn read_json(path: &Path) -> Result<Option<Json>, Failure> {
     match std::fs::read(path) {
-        Ok(bytes) => crate::json::parse(&bytes).map(Some).map_err(|f| Failure { message: format!("{}: {}", path.display(), f.message), ..f }),
+        Ok(bytes) => crate::json::parse(&bytes)
+            .map(Some)
+            .map_err(|f| Failure { message: format!("{}: {}", path.display(), f.message), ..f }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Failure::invalid(format!("{}: {e}", path.display()))),
     }
@@ -87,7 +89,11 @@ impl Templates {
             }
             _ => {}
         }
-        if let Some(text) = read_json(&dir.join("chat_template.json"))?.as_ref().and_then(|j| j.get("chat_template")).and_then(Json::as_str) {
+        if let Some(text) = read_json(&dir.join("chat_template.json"))?
+            .as_ref()
+            .and_then(|j| j.get("chat_template"))
+            .and_then(Json::as_str)
+        {
             source = Some(text.to_string());
         }
         if let Some(text) = read_text(&dir.join("chat_template.jinja"))? {
@@ -99,7 +105,11 @@ impl Templates {
         Ok(Templates::new(source.unwrap_or_default(), tool_source, special_tokens))
     }
 
-    fn new(source: String, tool_source: Option<String>, special_tokens: Vec<(String, String)>) -> Templates {
+    fn new(
+        source: String,
+        tool_source: Option<String>,
+        special_tokens: Vec<(String, String)>,
+    ) -> Templates {
         let mut env = Environment::new();
         env.set_syntax(syntax());
         python::install(&mut env);
@@ -118,7 +128,11 @@ impl Templates {
 
     /// Whether messages reach this template as lists of parts ("openai") or as strings.
     pub fn wants_parts(&self, tools: bool) -> bool {
-        if tools { self.tool_openai } else { self.openai }
+        if tools {
+            self.tool_openai
+        } else {
+            self.openai
+        }
     }
 
     pub fn mentions_developer(&self, tools: bool) -> bool {
@@ -134,27 +148,37 @@ impl Templates {
             return Err(Failure::unsupported("the model has no chat template".into()));
         }
         if let Some(error) = &self.error {
-            return Err(Failure::unsupported(format!("the chat template does not compile here: {error}")));
+            return Err(Failure::unsupported(format!(
+                "the chat template does not compile here: {error}"
+            )));
         }
         let tools = context.get("tools").is_some();
         let name = if tools && self.tool_source.is_some() { "tool_use" } else { "chat" };
-        let template = self.env.get_template(name).map_err(|e| Failure::unsupported(format!("{e:#}")))?;
+        let template =
+            self.env.get_template(name).map_err(|e| Failure::unsupported(format!("{e:#}")))?;
         let mut pairs: Vec<(&str, Value)> = Vec::new();
-        pairs.push(("strftime_now", Value::from_function(move |format: &str| strftime(format, now))));
-        pairs.extend(self.special_tokens.iter().map(|(k, v)| (k.as_str(), Value::from(v.as_str()))));
+        pairs.push((
+            "strftime_now",
+            Value::from_function(move |format: &str| strftime(format, now)),
+        ));
+        pairs
+            .extend(self.special_tokens.iter().map(|(k, v)| (k.as_str(), Value::from(v.as_str()))));
         pairs.extend(members.iter().map(|(k, v)| (k.as_str(), v.to_value())));
         template.render(Value::from_pairs(pairs)).map_err(|e| {
             let text = format!("{e:#}");
             match e.detail().and_then(|d| d.strip_prefix(REFUSED)) {
                 Some(message) => Failure::invalid(message.to_string()),
-                None => Failure::unsupported(format!("the chat template cannot be rendered here: {text}")),
+                None => Failure::unsupported(format!(
+                    "the chat template cannot be rendered here: {text}"
+                )),
             }
         })
     }
 }
 
 fn strftime(format: &str, now: i64) -> Result<String, minijinja::Error> {
-    let failed = || minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, "strftime_now failed");
+    let failed =
+        || minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, "strftime_now failed");
     let format = std::ffi::CString::new(format).map_err(|_| failed())?;
     let mut buffer = [0u8; 512];
     // SAFETY: plain libc calls on local storage; strftime writes at most buffer.len() bytes and returns how many.
@@ -223,7 +247,9 @@ fn is_access(expr: &Expr, var: &str, key: Option<&str>) -> bool {
         Expr::Slice(s) => is_access(&s.expr, var, key),
         Expr::GetAttr(a) => key == Some(a.name) && name_of(&a.expr) == Some(var),
         Expr::GetItem(i) => {
-            key.is_some_and(|k| matches!(&i.subscript_expr, Expr::Const(c) if c.value.as_str() == Some(k))) && name_of(&i.expr) == Some(var)
+            key.is_some_and(
+                |k| matches!(&i.subscript_expr, Expr::Const(c) if c.value.as_str() == Some(k)),
+            ) && name_of(&i.expr) == Some(var)
         }
         _ => key.is_none() && name_of(expr) == Some(var),
     }
@@ -250,11 +276,23 @@ fn iterates_content(source: &str) -> bool {
     };
     let lists = close(vec!["messages".into()]);
     let over = |expr: &Expr, names: &[String], key| names.iter().any(|n| is_access(expr, n, key));
-    let items = found.loops.iter().filter(|(_, iter)| over(iter, &lists, None)).filter_map(|(target, _)| *target);
+    let items = found
+        .loops
+        .iter()
+        .filter(|(_, iter)| over(iter, &lists, None))
+        .filter_map(|(target, _)| *target);
     let messages = close(items.map(str::to_string).collect());
-    let mut contents: Vec<String> = found.sets.iter().filter(|(_, value)| over(value, &messages, Some("content"))).map(|(n, _)| n.to_string()).collect();
+    let mut contents: Vec<String> = found
+        .sets
+        .iter()
+        .filter(|(_, value)| over(value, &messages, Some("content")))
+        .map(|(n, _)| n.to_string())
+        .collect();
     if !messages.is_empty() {
         contents.push("content".into());
     }
-    found.loops.iter().any(|(_, iter)| over(iter, &messages, Some("content")) || over(iter, &contents, None))
+    found
+        .loops
+        .iter()
+        .any(|(_, iter)| over(iter, &messages, Some("content")) || over(iter, &contents, None))
 }

@@ -27,7 +27,11 @@ impl Tokens {
         let (fast, reference) = std::thread::scope(|scope| {
             let fast = scope.spawn(|| build_fast(&bytes));
             let reference = tokenizers::Tokenizer::from_bytes(&bytes);
-            (fast.join().unwrap_or_else(|_| Err("the fast tokenizer panicked on this file".into())), reference)
+            (
+                fast.join()
+                    .unwrap_or_else(|_| Err("the fast tokenizer panicked on this file".into())),
+                reference,
+            )
         });
         drop(bytes);
         let mut reference = reference.map_err(|e| bad(&e))?;
@@ -37,10 +41,11 @@ impl Tokens {
         let vocab_size = own_size.max(model_vocab_size(dir));
         let cutter = cutter(&reference);
         let texts = probes(&reference);
-        let (backend, fallback_reason) = match fast.and_then(|fast| verified(fast, &reference, &texts)) {
-            Ok(fast) => (Backend::Fast(Box::new(fast)), String::new()),
-            Err(reason) => (Backend::Reference(Box::new(reference)), reason),
-        };
+        let (backend, fallback_reason) =
+            match fast.and_then(|fast| verified(fast, &reference, &texts)) {
+                Ok(fast) => (Backend::Fast(Box::new(fast)), String::new()),
+                Err(reason) => (Backend::Reference(Box::new(reference)), reason),
+            };
         let mut tokens = Tokens { backend, cutter, vocab_size, fallback_reason };
         if !texts.iter().all(|text| tokens.pieces_agree(text)) {
             tokens.cutter = None;
@@ -70,15 +75,24 @@ impl Tokens {
 
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, Failure> {
         match &self.backend {
-            Backend::Fast(t) => t.encode_with_special_tokens(text, add_special_tokens).map_err(|e| Failure::internal(e.to_string())),
-            Backend::Reference(t) => t.encode_fast(text, add_special_tokens).map(|e| e.get_ids().to_vec()).map_err(|e| Failure::internal(e.to_string())),
+            Backend::Fast(t) => t
+                .encode_with_special_tokens(text, add_special_tokens)
+                .map_err(|e| Failure::internal(e.to_string())),
+            Backend::Reference(t) => t
+                .encode_fast(text, add_special_tokens)
+                .map(|e| e.get_ids().to_vec())
+                .map_err(|e| Failure::internal(e.to_string())),
         }
     }
 
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, Failure> {
         match &self.backend {
-            Backend::Fast(t) => t.decode(ids, skip_special_tokens).map_err(|e| Failure::internal(e.to_string())),
-            Backend::Reference(t) => t.decode(ids, skip_special_tokens).map_err(|e| Failure::internal(e.to_string())),
+            Backend::Fast(t) => {
+                t.decode(ids, skip_special_tokens).map_err(|e| Failure::internal(e.to_string()))
+            }
+            Backend::Reference(t) => {
+                t.decode(ids, skip_special_tokens).map_err(|e| Failure::internal(e.to_string()))
+            }
         }
     }
 
@@ -118,7 +132,10 @@ fn model_vocab_size(dir: &Path) -> u32 {
 /// None where a piece's tokens may depend on its neighbours: tokens that take in white space around them or only match whole
 /// words, and pre-tokenizers or normalizers that treat the start of the text as special.
 fn cutter(reference: &tokenizers::Tokenizer) -> Option<(AhoCorasick, Vec<bool>)> {
-    let stages = [serde_json::to_string(&reference.get_pre_tokenizer()).ok()?, serde_json::to_string(&reference.get_normalizer()).ok()?];
+    let stages = [
+        serde_json::to_string(&reference.get_pre_tokenizer()).ok()?,
+        serde_json::to_string(&reference.get_normalizer()).ok()?,
+    ];
     let contextual = ["\"Metaspace\"", "\"Prepend\"", "\"Strip\""];
     if contextual.iter().any(|kind| stages.iter().any(|stage| stage.contains(kind))) {
         return None;
@@ -136,7 +153,8 @@ fn cutter(reference: &tokenizers::Tokenizer) -> Option<(AhoCorasick, Vec<bool>)>
     if !special.contains(&true) {
         return None;
     }
-    let automaton = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&patterns).ok()?;
+    let automaton =
+        AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&patterns).ok()?;
     Some((automaton, special))
 }
 
@@ -152,7 +170,11 @@ fn build_fast(bytes: &[u8]) -> Result<fastokens::Tokenizer, String> {
 }
 
 /// `fast` if it agrees with the reference on every text, in both directions.
-fn verified(fast: fastokens::Tokenizer, reference: &tokenizers::Tokenizer, texts: &[String]) -> Result<fastokens::Tokenizer, String> {
+fn verified(
+    fast: fastokens::Tokenizer,
+    reference: &tokenizers::Tokenizer,
+    texts: &[String],
+) -> Result<fastokens::Tokenizer, String> {
     for text in texts {
         for special in [false, true] {
             let want = reference.encode_fast(text.as_str(), special).map_err(|e| e.to_string())?;
@@ -169,20 +191,133 @@ fn verified(fast: fastokens::Tokenizer, reference: &tokenizers::Tokenizer, texts
 }
 
 const FRAGMENTS: &[&str] = &[
-    "", " ", "  ", "   ", "\t", "\n", "\n\n", "\r\n", " \n ", "\u{a0}", "\u{2003}", "\u{200b}", "\u{200d}", "\u{feff}", "\u{0}", "\u{7f}",
-    "a", "A", "Hello", " world", "the quick brown fox", " Jumps", "HTTPServer", "don't", " I'LL", "we've", "'s", "'S", "\u{2019}s", "naïve", "e\u{301}", "Å", "A\u{30a}",
-    "0", "7", "42", "123", "1234", "1234567890", "3.14159", "-1e-9", "0x7fff", "١٢٣", "²³", "Ⅷ", "½",
-    ".", ",", "!?", "...", "(", ")[", "{}", "\"", "'", "`", "#", "$", "%", "&", "*", "+=", "--", "//", "\\", "|", "<", ">", "</a>", "@", "^", "~", "_",
-    "def f(x):\n    return x + 1\n", "if (a == b) {\n\treturn;\n}\n", "SELECT * FROM t WHERE id=3;", "{\"key\": [1, 2.5, null]}", "https://example.com/a?b=c&d=%20", "user@example.org",
-    "日本語", "中文字符", "한국어", "ひらがな", "カタカナ", "،مرحبا", "שלום", "नमस्ते", "ไทย", "Ελληνικά", "Привет", "ŁÓDŹ", "İstanbul", "ﬁ", "ｆｕｌｌ", "𝒳", "𐍈",
-    "🙂", "👩\u{200d}👩\u{200d}👧\u{200d}👦", "🇩🇪", "❤\u{fe0f}", "\u{1f8d7}", "\u{e000}", "\u{10ffff}", "ᄀ\u{1161}", "\u{300}\u{301}", "\u{202e}",
-    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "==========", "----------------", "                                ", "antidisestablishmentarianism", "xqzvbnmwrtplkjhgfdsa",
-    "<|im_start|>", "<|endoftext|>", "<bos>", "</s>", "<s>", "<|", "|>", "<unk>", "[INST]",
+    "",
+    " ",
+    "  ",
+    "   ",
+    "\t",
+    "\n",
+    "\n\n",
+    "\r\n",
+    " \n ",
+    "\u{a0}",
+    "\u{2003}",
+    "\u{200b}",
+    "\u{200d}",
+    "\u{feff}",
+    "\u{0}",
+    "\u{7f}",
+    "a",
+    "A",
+    "Hello",
+    " world",
+    "the quick brown fox",
+    " Jumps",
+    "HTTPServer",
+    "don't",
+    " I'LL",
+    "we've",
+    "'s",
+    "'S",
+    "\u{2019}s",
+    "naïve",
+    "e\u{301}",
+    "Å",
+    "A\u{30a}",
+    "0",
+    "7",
+    "42",
+    "123",
+    "1234",
+    "1234567890",
+    "3.14159",
+    "-1e-9",
+    "0x7fff",
+    "١٢٣",
+    "²³",
+    "Ⅷ",
+    "½",
+    ".",
+    ",",
+    "!?",
+    "...",
+    "(",
+    ")[",
+    "{}",
+    "\"",
+    "'",
+    "`",
+    "#",
+    "$",
+    "%",
+    "&",
+    "*",
+    "+=",
+    "--",
+    "//",
+    "\\",
+    "|",
+    "<",
+    ">",
+    "</a>",
+    "@",
+    "^",
+    "~",
+    "_",
+    "def f(x):\n    return x + 1\n",
+    "if (a == b) {\n\treturn;\n}\n",
+    "SELECT * FROM t WHERE id=3;",
+    "{\"key\": [1, 2.5, null]}",
+    "https://example.com/a?b=c&d=%20",
+    "user@example.org",
+    "日本語",
+    "中文字符",
+    "한국어",
+    "ひらがな",
+    "カタカナ",
+    "،مرحبا",
+    "שלום",
+    "नमस्ते",
+    "ไทย",
+    "Ελληνικά",
+    "Привет",
+    "ŁÓDŹ",
+    "İstanbul",
+    "ﬁ",
+    "ｆｕｌｌ",
+    "𝒳",
+    "𐍈",
+    "🙂",
+    "👩\u{200d}👩\u{200d}👧\u{200d}👦",
+    "🇩🇪",
+    "❤\u{fe0f}",
+    "\u{1f8d7}",
+    "\u{e000}",
+    "\u{10ffff}",
+    "ᄀ\u{1161}",
+    "\u{300}\u{301}",
+    "\u{202e}",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "==========",
+    "----------------",
+    "                                ",
+    "antidisestablishmentarianism",
+    "xqzvbnmwrtplkjhgfdsa",
+    "<|im_start|>",
+    "<|endoftext|>",
+    "<bos>",
+    "</s>",
+    "<s>",
+    "<|",
+    "|>",
+    "<unk>",
+    "[INST]",
 ];
 
 /// The fixed strings a fast tokenizer has to agree on: each fragment, and 400 mixtures of them with the model's own added tokens.
 fn probes(reference: &tokenizers::Tokenizer) -> Vec<String> {
-    let mut added: Vec<(u32, String)> = reference.get_added_tokens_decoder().into_iter().map(|(id, t)| (id, t.content)).collect();
+    let mut added: Vec<(u32, String)> =
+        reference.get_added_tokens_decoder().into_iter().map(|(id, t)| (id, t.content)).collect();
     added.sort();
     let mut texts: Vec<String> = FRAGMENTS.iter().map(|f| f.to_string()).collect();
     texts.extend(added.iter().step_by(added.len() / 64 + 1).map(|(_, t)| format!("a {t} b{t}")));
