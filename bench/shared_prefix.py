@@ -77,10 +77,11 @@ def wait_healthy(metrics_url, engines):
     raise SystemExit(f"the gateway does not see {engines} healthy engines with events: {state}")
 
 
-def fleet_args(binary, row, speed):
+def fleet_args(options, row):
+    speed = options.speed
     events = {"enable_kv_cache_events": True, "publisher": "zmq", "endpoint": "tcp://127.0.0.1:0",
               "replay_endpoint": "tcp://127.0.0.1:0"}
-    return [binary, "sim", MODEL, "--host", "127.0.0.1", "--port", "0", "--count", str(ENGINES),
+    return [options.binary, "sim", MODEL, "--tokenizer", options.tokenizer, "--host", "127.0.0.1", "--port", "0", "--count", str(ENGINES),
             "--block-size", str(BLOCK), "--num-gpu-blocks-override", str(ROWS[row]["tokens"] // BLOCK + 1),
             "--enable-prompt-tokens-details", "--kv-events-config", json.dumps(events),
             "--sim-prefill-overhead", f"{20_000 / speed:.0f}us", "--sim-prefill-per-token", f"{100_000 / speed:.0f}ns",
@@ -100,7 +101,7 @@ def run(options, row, seed, directory, log):
             return process
 
         tag = f"{row}-{seed}"
-        sim = fleet_args(options.binary, row, options.speed)
+        sim = fleet_args(options, row)
         precise = start(sim, f"precise-{tag}")
         turns = start(sim, f"turns-{tag}")
         serve = [options.binary, "serve", "--listen", "127.0.0.1:0", "--metrics-port", "0", "--model", MODEL,

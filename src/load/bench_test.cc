@@ -57,7 +57,7 @@ class FakeEngine {
       bodies_.insert(exchange.request().body);
     }
     if (status != 200) {
-      exchange.Respond(status, {}, "{}");
+      exchange.Respond(status, {}, "too busy");
       return;
     }
     net::Headers headers{{"Content-Type", "text/event-stream"}};
@@ -189,6 +189,8 @@ TEST(Bench, FailuresAreCountedByKind) {
   EXPECT_EQ(cut_kinds["broken"] + cut_kinds["reset"], 6u);
   EXPECT_EQ(report->sides[2].error_kinds.at("connect"), 6u);
   EXPECT_EQ(report->sides[2].ttft.count, 0u);
+  EXPECT_EQ(report->sides[0].error_examples.at("http_503"), "too busy");
+  EXPECT_NE(FormatTable(*report).find("http_503: too busy"), std::string::npos);
 }
 
 TEST(Bench, StopEndsWhatHangsAndLeavesItOut) {

@@ -14,6 +14,7 @@ namespace {
 constexpr size_t kMaxGaps = size_t{64} << 20;
 // Requests due while so many are open are not sent: they count as errors "client_full".
 constexpr size_t kMaxInFlight = 16'384;
+constexpr size_t kMaxRefusal = 300;
 
 std::string_view FailureName(net::CallFailure failure) {
   switch (failure) {
@@ -38,7 +39,8 @@ struct Client::Flight {
   TimePoint due;
   TimePoint last_text;
   int status = 0;
-  bool over = false;  // recorded
+  bool over = false;    // recorded
+  std::string refusal;  // start of the body of an answer that is not 200
   StreamReader reader;
   std::vector<float> gaps;
   std::unique_ptr<net::HttpCall> call;
@@ -143,7 +145,10 @@ void Client::Send(uint64_t index, TimePoint due) {
     }
   };
   handlers.on_data = [raw](std::string_view bytes) {
-    if (raw->status != 200) return;
+    if (raw->status != 200) {
+      raw->refusal += bytes.substr(0, kMaxRefusal - raw->refusal.size());
+      return;
+    }
     const size_t texts = raw->reader.Feed(bytes);
     if (texts == 0) return;
     const TimePoint now = SystemClock().Now();
@@ -160,6 +165,7 @@ void Client::Send(uint64_t index, TimePoint due) {
     std::string error;
     if (raw->status != 200) {
       error = fmt::format("http_{}", raw->status);
+      raw->record.detail = std::move(raw->refusal);
     } else if (raw->reader.failed()) {
       error = "engine";
     } else if (!raw->reader.done()) {
@@ -169,7 +175,8 @@ void Client::Send(uint64_t index, TimePoint due) {
     }
     Finish(*raw, std::move(error));
   };
-  handlers.on_error = [this, raw](net::CallFailure failure, const Error&) {
+  handlers.on_error = [this, raw](net::CallFailure failure, const Error& why) {
+    raw->record.detail = why.message;
     Finish(*raw, std::string(FailureName(failure)));
   };
 

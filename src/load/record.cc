@@ -26,6 +26,7 @@ SideReport BuildReport(std::string name, const std::vector<RequestRecord>& recor
     if (!record.error.empty()) {
       ++report.errors;
       ++report.error_kinds[record.error];
+      report.error_examples.try_emplace(record.error, record.detail);
       continue;
     }
     ttft.push_back(record.ttft);

@@ -24,6 +24,7 @@ struct RequestRecord {
   std::string endpoint;  // x-warmpath-endpoint, else the target when it is the engine itself
   std::string error;     // empty: answered in full. Otherwise connect, reset, broken, timeout,
                          // protocol, http_NNN, engine, empty, cancelled
+  std::string detail;    // of the error: what the server or the network said, shortened
 };
 
 // Everything is over measured requests, that is without warm-up; times in seconds, over answers
@@ -33,6 +34,7 @@ struct SideReport {
   uint64_t requests = 0;
   uint64_t errors = 0;
   std::map<std::string, uint64_t> error_kinds;
+  std::map<std::string, std::string> error_examples;  // by kind: one detail
   Summary ttft, itl, e2e;
   double seconds = 0;       // from the first request's start to the last answer's end
   double request_rate = 0;  // answered per second

@@ -122,7 +122,11 @@ std::string FormatTable(const BenchReport& report) {
       text += fmt::format("{}: {} requests at {}\n", side.name, count, endpoint);
     }
     for (const auto& [kind, count] : side.error_kinds) {
-      text += fmt::format("{}: {} errors: {}\n", side.name, count, kind);
+      const auto example = side.error_examples.find(kind);
+      text +=
+          fmt::format("{}: {} errors: {}{}{}\n", side.name, count, kind,
+                      example != side.error_examples.end() && !example->second.empty() ? ": " : "",
+                      example != side.error_examples.end() ? example->second : "");
     }
   }
   if (report.stopped) text += "stopped early: requests in flight at that moment are left out\n";
