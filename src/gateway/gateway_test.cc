@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <future>
 #include <mutex>
 
 #include "net/testing.h"
@@ -57,8 +58,8 @@ class GatewayTest : public ::testing::Test {
     auto specs = fleet::ParseEndpoints(flags, /*bind_mode=*/true);
     ASSERT_TRUE(specs) << specs.error().message;
     fleet_.SetEndpoints(*specs);
-    for (const auto& endpoint : fleet_.snapshot()->endpoints)
-      Learn(endpoint->id, fleet::Health::kHealthy);
+    const auto snapshot = fleet_.snapshot();
+    for (const auto& endpoint : snapshot->endpoints) Learn(endpoint->id, fleet::Health::kHealthy);
   }
   void Learn(fleet::EndpointId id, fleet::Health health) {
     fleet_.UpdateForTest(id, [health](fleet::Endpoint& endpoint) {
@@ -94,7 +95,8 @@ class GatewayTest : public ::testing::Test {
   }
   int64_t InFlight() {
     int64_t sum = 0;
-    for (const auto& endpoint : fleet_.snapshot()->endpoints)
+    const auto snapshot = fleet_.snapshot();
+    for (const auto& endpoint : snapshot->endpoints)
       sum += fleet_.inflight().Load(endpoint->id).requests;
     return sum;
   }
@@ -405,6 +407,19 @@ TEST_F(GatewayTest, ASlowClientHoldsTheEngineUpInsteadOfFillingMemory) {
   EXPECT_EQ(std::count(client.received().begin() + static_cast<ptrdiff_t>(body),
                        client.received().end(), 'x'),
             static_cast<ptrdiff_t>(kTotal));
+}
+
+TEST_F(GatewayTest, ASlowTokenizationIsNotWaitedForLongerThanAllowed) {
+  StartEngines(1, [](int, Exchange exchange) { Ok(exchange); });
+  GatewayOptions options;
+  options.decision_timeout = 20ms;
+  StartGateway(options);
+  std::promise<void> release;
+  ASSERT_TRUE(pool_.TryRun([&] { release.get_future().wait(); }));
+  const std::string body = R"({"model":"m","prompt":")" + std::string(200'000, 'x') + "\"}";
+  EXPECT_TRUE(Ask(Post(body, "x-request-id: slow\r\n")).starts_with("HTTP/1.1 200 "));
+  EXPECT_EQ(director_.FindRecord("slow")->tokens_note, "tokenization took too long");
+  release.set_value();
 }
 
 TEST_F(GatewayTest, AnswersForItselfInOpenAisShape) {
