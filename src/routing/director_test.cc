@@ -50,7 +50,8 @@ class DirectorTest : public testing::Test {
   }
 
   fleet::EndpointId IdOf(const std::string& name) {
-    for (const auto& endpoint : fleet_.snapshot()->endpoints) {
+    const auto snapshot = fleet_.snapshot();
+    for (const auto& endpoint : snapshot->endpoints) {
       if (endpoint->name() == name) return endpoint->id;
     }
     ADD_FAILURE() << name;
