@@ -11,6 +11,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const auto config = warmpath::config::LoadConfigText(text, "fuzz");
   if (!config) {
     WP_CHECK(config.error().message.starts_with("fuzz:"));
+    WP_CHECK(config.error().message.find('\n') == std::string::npos);
   } else {
     WP_CHECK(warmpath::scheduling::Scheduler::Create(config->scheduler).has_value());
   }

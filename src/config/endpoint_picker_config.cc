@@ -58,6 +58,19 @@ std::string Suggestion(std::string_view wrong) {
   return best.empty() ? "" : fmt::format(" (did you mean '{}'?)", best);
 }
 
+// Errors quote the document, which may hold anything.
+std::string OneLine(std::string message) {
+  constexpr size_t kMaxMessage = 1000;
+  for (char& c : message) {
+    if (static_cast<unsigned char>(c) < ' ' || c == 0x7f) c = '?';
+  }
+  if (message.size() > kMaxMessage) {
+    message.resize(kMaxMessage);
+    message += "...";
+  }
+  return message;
+}
+
 // A place in the document.
 using Path = std::vector<std::string>;
 
@@ -379,7 +392,9 @@ class Loader {
 }  // namespace
 
 Result<LoadedConfig> LoadConfigText(std::string_view text, std::string_view source_name) {
-  return Loader(source_name).Load(text);
+  auto config = Loader(source_name).Load(text);
+  if (!config) config.error().message = OneLine(std::move(config.error().message));
+  return config;
 }
 
 Result<LoadedConfig> LoadConfigFile(const std::string& path) {

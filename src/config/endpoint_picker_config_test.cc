@@ -169,6 +169,12 @@ TEST(EndpointPickerConfig, ErrorsNameFileLinePathAndWhatIsAllowed) {
             "haPopulateNonLeaderDatastore");
 }
 
+TEST(EndpointPickerConfig, ErrorsStayOneShortLineWhateverTheyQuote) {
+  EXPECT_THAT(BodyError("plugins: [{type: \"a\\nb\\e\"}]\n"),
+              HasSubstr("plugin type 'a?b?' is not registered"));
+  EXPECT_LT(BodyError("plugins: [{type: " + std::string(100'000, 'x') + "}]\n").size(), 1100u);
+}
+
 TEST(EndpointPickerConfig, RefusesOtherDocuments) {
   EXPECT_EQ(ErrorOf(""), "f.yaml:1: is empty; an EndpointPickerConfig is needed");
   EXPECT_EQ(ErrorOf("- 1\n"), "f.yaml:1: must be a map");

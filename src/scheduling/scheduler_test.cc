@@ -50,7 +50,7 @@ Request MakeRequest(std::string_view fleet) {
       }
       const auto number = ParseDouble(text);
       const double value = number ? *number : 0;
-      const auto whole = static_cast<int64_t>(value);
+      const auto whole = std::isfinite(value) ? static_cast<int64_t>(value) : 0;
       if (key == "waiting")
         endpoint->load.waiting = value;
       else if (key == "running")
