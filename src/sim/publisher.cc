@@ -76,6 +76,7 @@ struct Publisher::Impl {
   Mutex mutex;
   std::vector<Queued> queue GUARDED_BY(mutex);
   std::vector<size_t> queued_per_stream GUARDED_BY(mutex);
+  std::vector<size_t> queue_limits GUARDED_BY(mutex);
   std::vector<uint64_t> lost GUARDED_BY(mutex);
   bool stopping GUARDED_BY(mutex) = false;
 
@@ -141,6 +142,7 @@ Result<Publisher::StreamAddress> Publisher::AddStream(const StreamOptions& optio
   impl_->streams.push_back(std::move(stream));
   MutexLock lock(impl_->mutex);
   impl_->queued_per_stream.push_back(0);
+  impl_->queue_limits.push_back(options.max_queue_size);
   impl_->lost.push_back(0);
   return address;
 }
@@ -153,8 +155,7 @@ void Publisher::Publish(size_t stream, std::string payload) {
   {
     MutexLock lock(impl_->mutex);
     if (impl_->stopping) return;
-    // The limit was given with the stream and never changes.
-    if (impl_->queued_per_stream[stream] >= impl_->streams[stream].options.max_queue_size) {
+    if (impl_->queued_per_stream[stream] >= impl_->queue_limits[stream]) {
       ++impl_->lost[stream];
       return;
     }

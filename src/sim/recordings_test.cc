@@ -95,6 +95,20 @@ Event ReadEvent(const Json& json) {
   return event;
 }
 
+std::span<const uint8_t> AsBytes(const std::string& text) {
+  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
+}
+
+std::string FromHex(std::string_view hex) {
+  std::string bytes;
+  for (size_t i = 0; i + 1 < hex.size(); i += 2) {
+    int value = 0;
+    std::from_chars(hex.data() + i, hex.data() + i + 2, value, 16);
+    bytes.push_back(static_cast<char>(value));
+  }
+  return bytes;
+}
+
 // The last integer member of that name in a body, whatever its form (JSON or SSE).
 std::optional<int64_t> LastNumber(std::string_view text, std::string_view name) {
   const std::string key = "\"" + std::string(name) + "\":";
@@ -116,6 +130,9 @@ struct Recording {
   bool tagged = true;
   bool raw = false;
   bool reuse_empty_first = true;
+  // Compares the payload too, from the events on; nullopt: this release's form has fewer fields
+  // than ours.
+  std::optional<kv::EventFormat> format = kv::EventFormat::kMap;
 };
 
 std::string HashText(const BlockHash& hash, const Recording& recording) {
@@ -136,11 +153,13 @@ class Player {
       const std::string name =
           recording.ranks == 1 ? "events.jsonl" : "events_" + std::to_string(rank) + ".jsonl";
       auto& batches = recorded_.emplace_back();
+      auto& payloads = payloads_.emplace_back();
       for (const Json& line : ReadLines(dir + name)) {
         Batch batch;
         for (const Json& event : Find(line, "view")->as_array()[1].as_array())
           batch.push_back(ReadEvent(event));
         batches.push_back(std::move(batch));
+        payloads.push_back(FromHex(Find(line, "frames")->as_array()[2].as_string()));
       }
       CoreOptions options;
       options.blocks = recording.blocks;
@@ -237,6 +256,13 @@ class Player {
         Lose(id, "differs");
         return;
       }
+      if (recording_.format) {
+        // One byte of array head and nine of time stamp before the events.
+        const size_t index = static_cast<size_t>(&batch - batches.data());
+        EXPECT_EQ(Hex(AsBytes(encoded_[index]).subspan(10)),
+                  Hex(AsBytes(payloads_[plan.rank][at]).subspan(10)))
+            << id;
+      }
       ++at;
       ++matched;
     }
@@ -256,9 +282,13 @@ class Player {
     if (auto salt = FindString(body, "cache_salt")) scope->cache_salt = *salt;
     const std::string model(FindString(body, "model").value_or(""));
     if (model == "sql") {
-      scope->lora_name = model, scope->lora_path = "/models/adapters/sql";
+      scope->lora_name = model, scope->lora_path = "/models/adapters/sql", scope->lora_id = 1;
     } else if (model.starts_with("chat-")) {
-      scope->lora_name = model, scope->lora_path = "/models/adapters/chat";
+      scope->lora_name = model, scope->lora_path = "/models/adapters/chat", scope->lora_id = 8;
+    }
+    for (const Json& header : headers.as_array()) {
+      if (header.as_array()[0].as_string() == "X-Session-ID")
+        scope->session_id = header.as_array()[1].as_string();
     }
     std::vector<Tokens> prompts;
     if (const Json* ids = Find(item, "render_token_ids")) {
@@ -325,6 +355,7 @@ class Player {
   std::vector<Batch> Execute(const Plan& plan) {
     EngineCore& core = *cores_[plan.rank];
     std::vector<Batch> batches;
+    encoded_.clear();
     bool first = true;
     core.Add(plan.requests[0]);
     while (core.has_work()) {
@@ -337,6 +368,11 @@ class Player {
       if (!result.events.empty()) {
         Batch& batch = batches.emplace_back();
         for (const CacheEvent& event : result.events) batch.push_back(Convert(event));
+        if (recording_.format) {
+          const WireOptions wire{block_size_, DigestSize(recording_.algorithm), *recording_.format,
+                                 recording_.raw ? EventHashWidth::k256 : EventHashWidth::k64};
+          encoded_.push_back(EncodeEvents(result.events, plan.rank, WallTime(), wire));
+        }
       }
       if (plan.stop_after_batches && batches.size() >= *plan.stop_after_batches &&
           !result.outputs.empty()) {
@@ -466,6 +502,8 @@ class Player {
   std::vector<Json> cases_;
   uint32_t block_size_ = 16;
   std::vector<std::vector<Batch>> recorded_;  // per rank
+  std::vector<std::vector<std::string>> payloads_;
+  std::vector<std::string> encoded_;  // of the request just played
   std::vector<size_t> cursor_;
   std::vector<std::unique_ptr<EngineCore>> cores_;
   bool synced_ = true;
@@ -534,15 +572,21 @@ TEST(Recordings, DataParallelRanks) {
 }
 
 TEST(Recordings, Release23) {
-  PlayRecording(
-      {.folder = "vllm-0.23.0/bs32", .blocks = 100, .tagged = false, .reuse_empty_first = false},
-      {27, {}});
+  PlayRecording({.folder = "vllm-0.23.0/bs32",
+                 .blocks = 100,
+                 .tagged = false,
+                 .reuse_empty_first = false,
+                 .format = kv::EventFormat::kArray},
+                {27, {}});
 }
 
 TEST(Recordings, Release14) {
-  PlayRecording(
-      {.folder = "vllm-0.14.1/bs32", .blocks = 100, .tagged = false, .reuse_empty_first = false},
-      {27, {}});
+  PlayRecording({.folder = "vllm-0.14.1/bs32",
+                 .blocks = 100,
+                 .tagged = false,
+                 .reuse_empty_first = false,
+                 .format = std::nullopt},
+                {27, {}});
 }
 
 }  // namespace
