@@ -1,7 +1,9 @@
-// KV-event ingestion: one subscription per engine rank (dial), or one bound socket that engines connect to, or both; sequence
-// tracking, replay, and the pipeline that applies events to the index.
+// KV-event ingestion: one subscription per engine rank (dial), or one bound socket that engines
+// connect to, or both; sequence tracking, replay, and the pipeline that applies events to the
+// index.
 //
-// Owns its ZMQ context and threads. Thread-safe API. An endpoint's events are applied by one thread in order.
+// Owns its ZMQ context and threads. Thread-safe API. An endpoint's events are applied by one thread
+// in order.
 #pragma once
 
 #include <cstdint>
@@ -19,12 +21,12 @@
 namespace warmpath::events {
 
 struct EventsOptions {
-  std::string bind;  // "tcp://*:5557"; "" = dial only
-  std::string topic_filter = "";  // subscription prefix when dialling; bind mode uses "kv@"
-  size_t threads = 2;             // applying threads; each publisher belongs to one
+  std::string bind;                      // "tcp://*:5557"; "" = dial only
+  std::string topic_filter = "";         // subscription prefix when dialling; bind mode uses "kv@"
+  size_t threads = 2;                    // applying threads; each publisher belongs to one
   size_t max_queued_messages = 100'000;  // per thread (ZMQ receive high-water mark)
   size_t max_message_bytes = size_t{64} << 20;
-  size_t max_orphan_blocks = 4096;         // children held until their parent arrives, per publisher
+  size_t max_orphan_blocks = 4096;  // children held until their parent arrives, per publisher
   Duration max_orphan_age = std::chrono::seconds(10);
   Duration silent_after = std::chrono::seconds(10);  // traffic but no store for this long: reported
   Duration replay_timeout = std::chrono::seconds(5);  // without a frame
@@ -38,16 +40,17 @@ struct PublisherStatus {
   bool connected = false;  // transport up (dial), or at least one message seen (bind)
   uint64_t received = 0;   // batches applied
   int64_t last_seq = -1;
-  uint64_t gaps = 0;       // sequence gaps seen (missing batches not recovered by replay cleared the endpoint)
-  uint64_t replayed = 0;   // batches recovered
+  uint64_t gaps =
+      0;  // sequence gaps seen (missing batches not recovered by replay cleared the endpoint)
+  uint64_t replayed = 0;  // batches recovered
   uint64_t restarts = 0;
-  uint64_t errors = 0;     // undecodable batches or events, orphans dropped
-  uint64_t skipped = 0;    // unknown tags, fields, groups
+  uint64_t errors = 0;      // undecodable batches or events, orphans dropped
+  uint64_t skipped = 0;     // unknown tags, fields, groups
   uint32_t block_size = 0;  // learned; 0 = none yet
-  std::string format;      // "array", "map", "outer-map"
+  std::string format;       // "array", "map", "outer-map"
   bool replay_offered = false;
-  bool hybrid = false;     // several attention groups: predictions are upper bounds
-  bool silent = false;     // gets traffic, sends no store
+  bool hybrid = false;            // several attention groups: predictions are upper bounds
+  bool silent = false;            // gets traffic, sends no store
   Duration last_message_age{-1};  // -1: none yet
 };
 

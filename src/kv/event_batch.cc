@@ -443,4 +443,25 @@ Result<EventBatch> DecodeBatch(std::string_view payload, const DecodeOptions& op
   return batch;
 }
 
+std::optional<uint32_t> BatchRank(std::string_view payload) {
+  MsgpackReader reader(payload);
+  std::optional<uint32_t> rank;
+  uint32_t count = 0;
+  if (reader.Peek() == MsgpackType::kArray) {
+    if (!reader.ReadArray(count) || count < 3 || !reader.Skip() || !reader.Skip())
+      return std::nullopt;
+    return reader.Peek() == MsgpackType::kInt && ReadSmall(reader, rank) ? rank : std::nullopt;
+  }
+  if (!reader.ReadMap(count)) return std::nullopt;
+  for (uint32_t i = 0; i < count; ++i) {
+    std::string_view key;
+    if (!reader.ReadString(key)) return std::nullopt;
+    if (key == "data_parallel_rank" && reader.Peek() == MsgpackType::kInt) {
+      return ReadSmall(reader, rank) ? rank : std::nullopt;
+    }
+    if (!reader.Skip()) return std::nullopt;
+  }
+  return std::nullopt;
+}
+
 }  // namespace warmpath::kv

@@ -83,6 +83,9 @@ struct DecodeOptions {
 
 Result<EventBatch> DecodeBatch(std::string_view payload, const DecodeOptions& options = {});
 
+// Only the data-parallel rank of a batch; nullopt when absent or unreadable.
+std::optional<uint32_t> BatchRank(std::string_view payload);
+
 struct EncodeOptions {
   EventFormat format = EventFormat::kMap;
   // Positional form: how many fields a BlockStored has (5: 0.9, 6: 0.10.2, 7: 0.14, 8: 0.17, 9:

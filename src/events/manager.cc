@@ -1,0 +1,187 @@
+#include "events/manager.h"
+
+#include <fmt/format.h>
+#include <zmq.h>
+
+#include <algorithm>
+#include <map>
+
+#include "base/log.h"
+#include "base/mutex.h"
+#include "base/units.h"
+#include "events/endpoint_watch.h"
+#include "events/metrics.h"
+#include "events/worker.h"
+
+namespace warmpath::events {
+
+namespace {
+
+// tcp://host:port of rank 0 -> that of `rank`; other transports have one rank.
+std::string AddressOfRank(const std::string& address, uint16_t rank) {
+  if (address.empty() || rank == 0) return address;
+  const size_t colon = address.rfind(':');
+  const auto port = ParseInt(std::string_view(address).substr(colon + 1));
+  if (colon == std::string::npos || !port) return address;
+  return fmt::format("{}:{}", address.substr(0, colon), *port + rank);
+}
+
+class ManagerImpl final : public EventsManager {
+ public:
+  ManagerImpl(EventsOptions options, index::KvIndex& index, Registry& registry, const Clock& clock)
+      : options_(std::move(options)),
+        index_(index),
+        metrics_(registry),
+        clock_(clock),
+        context_(zmq_ctx_new()) {
+    zmq_ctx_set(context_, ZMQ_MAX_SOCKETS, 65535);
+    metrics_.queue_capacity.Set(static_cast<double>(options_.max_queued_messages));
+    for (size_t i = 0; i < std::max<size_t>(1, options_.threads); ++i) {
+      workers_.push_back(std::make_unique<Worker>(context_, options_, metrics_, clock_,
+                                                  fmt::format("events-{}", i)));
+    }
+  }
+  ~ManagerImpl() override {
+    Stop();
+    {
+      WriterLock lock(mutex_);
+      endpoints_.clear();
+    }
+    workers_.clear();
+    zmq_ctx_term(context_);
+  }
+
+  Status Bind() { return options_.bind.empty() ? Status() : workers_[0]->Bind(options_.bind); }
+
+  void SetEndpoints(const fleet::Snapshot& snapshot) override;
+  void NoteTraffic(fleet::EndpointId endpoint, uint64_t prompt_tokens) override;
+  std::vector<PublisherStatus> status() const override;
+  uint32_t block_size(fleet::EndpointId endpoint) const override;
+  uint16_t bound_port() const override {
+    return options_.bind.empty() ? 0 : workers_[0]->bound_port();
+  }
+  void Start() override {
+    for (const auto& worker : workers_) worker->Start();
+  }
+  void Stop() override {
+    for (const auto& worker : workers_) worker->Stop();
+  }
+
+ private:
+  struct Entry {
+    std::shared_ptr<EndpointWatch> watch;
+    std::vector<std::shared_ptr<Slot>> slots;  // by rank
+    std::string events, replay;
+    uint16_t ranks = 1;
+    BoundIdentity::Candidate candidate;  // with addresses only in bind mode
+  };
+
+  std::shared_ptr<Slot> MakeSlot(const fleet::Endpoint& endpoint, uint16_t rank,
+                                 const std::shared_ptr<EndpointWatch>& watch);
+  Worker& WorkerOf(const Entry& entry) const {
+    // The bound socket is the first worker's, and a publisher belongs to one thread.
+    return entry.events.empty() ? *workers_[0]
+                                : *workers_[entry.watch->endpoint() % workers_.size()];
+  }
+  void Drop(const Entry& entry) {
+    for (const auto& slot : entry.slots) WorkerOf(entry).Remove(slot);
+  }
+
+  const EventsOptions options_;
+  index::KvIndex& index_;
+  EventsMetrics metrics_;
+  const Clock& clock_;
+  void* const context_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  Mutex changing_;  // one SetEndpoints at a time; taken before mutex_
+  mutable SharedMutex mutex_;
+  std::map<fleet::EndpointId, Entry> endpoints_ GUARDED_BY(mutex_);
+};
+
+std::shared_ptr<Slot> ManagerImpl::MakeSlot(const fleet::Endpoint& endpoint, uint16_t rank,
+                                            const std::shared_ptr<EndpointWatch>& watch) {
+  auto slot = std::make_shared<Slot>();
+  slot->events_address = AddressOfRank(endpoint.spec.events, rank);
+  slot->replay_address = AddressOfRank(endpoint.spec.replay, rank);
+  Publisher::Options options;
+  options.holder = {endpoint.id, rank};
+  options.address = slot->events_address.empty() ? "bind" : slot->events_address;
+  options.replay_offered = !slot->replay_address.empty();
+  options.applier = {options_.max_orphan_blocks, options_.max_orphan_age};
+  slot->publisher = std::make_unique<Publisher>(
+      std::move(options), index_, watch, metrics_.ForPublisher(watch->name()), metrics_,
+      [raw = slot.get()](uint64_t first) { raw->wanted_replay = first; });
+  return slot;
+}
+
+void ManagerImpl::SetEndpoints(const fleet::Snapshot& snapshot) {
+  MutexLock changing(changing_);
+  const bool bind = !options_.bind.empty();
+  WriterLock lock(mutex_);
+  std::erase_if(endpoints_, [&](const auto& entry) {
+    const auto endpoint = snapshot.Find(entry.first);
+    const bool stays = endpoint != nullptr && endpoint->spec.events == entry.second.events &&
+                       endpoint->spec.replay == entry.second.replay &&
+                       std::max<uint16_t>(1, endpoint->spec.data_parallel) == entry.second.ranks;
+    if (!stays) Drop(entry.second);
+    return !stays;
+  });
+  std::vector<BoundIdentity::Candidate> candidates;
+  for (const auto& endpoint : snapshot.endpoints) {
+    auto [it, added] = endpoints_.try_emplace(endpoint->id);
+    Entry& entry = it->second;
+    if (added) {
+      entry.watch = std::make_shared<EndpointWatch>(endpoint->id, endpoint->name());
+      entry.events = endpoint->spec.events;
+      entry.replay = endpoint->spec.replay;
+      entry.ranks = std::max<uint16_t>(1, endpoint->spec.data_parallel);
+      const net::HostPort& address = endpoint->spec.url.address;
+      const bool bound = bind && entry.events.empty();
+      entry.candidate = {endpoint->id,
+                         bound ? AddressesOf(address.host) : std::vector<std::string>(),
+                         address.port};
+      for (uint16_t rank = 0; rank < entry.ranks && (bound || !entry.events.empty()); ++rank) {
+        entry.slots.push_back(MakeSlot(*endpoint, rank, entry.watch));
+        WorkerOf(entry).Add(entry.slots.back());
+      }
+    }
+    entry.watch->HintBlockSize(endpoint->load.block_size);
+    if (!entry.candidate.addresses.empty()) candidates.push_back(entry.candidate);
+  }
+  if (bind) workers_[0]->SetCandidates(std::move(candidates));
+}
+
+void ManagerImpl::NoteTraffic(fleet::EndpointId endpoint, uint64_t prompt_tokens) {
+  ReaderLock lock(mutex_);
+  const auto it = endpoints_.find(endpoint);
+  if (it != endpoints_.end()) it->second.watch->NoteTraffic(prompt_tokens, clock_.Now());
+}
+
+std::vector<PublisherStatus> ManagerImpl::status() const {
+  std::vector<PublisherStatus> all;
+  ReaderLock lock(mutex_);
+  for (const auto& [id, entry] : endpoints_) {
+    for (const auto& slot : entry.slots)
+      all.push_back(slot->publisher->status(clock_.Now(), options_.silent_after));
+  }
+  return all;
+}
+
+uint32_t ManagerImpl::block_size(fleet::EndpointId endpoint) const {
+  ReaderLock lock(mutex_);
+  const auto it = endpoints_.find(endpoint);
+  return it == endpoints_.end() ? 0 : it->second.watch->block_size();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<EventsManager>> EventsManager::Create(EventsOptions options,
+                                                             index::KvIndex& index,
+                                                             Registry& metrics,
+                                                             const Clock& clock) {
+  auto manager = std::make_unique<ManagerImpl>(std::move(options), index, metrics, clock);
+  WP_RETURN_IF_ERROR(manager->Bind());
+  return manager;
+}
+
+}  // namespace warmpath::events

@@ -1,0 +1,311 @@
+// The whole of event ingestion over real ZMQ sockets on loopback, against a publisher that behaves
+// as an engine does.
+#include "events/manager.h"
+
+#include <gtest/gtest.h>
+#include <zmq.h>
+
+#include <atomic>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+
+#include "base/log.h"
+#include "events/zmq_socket.h"
+#include "kv/event_batch.h"
+#include "kv/keys.h"
+#include "kv/replay.h"
+
+namespace warmpath::events {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr uint32_t kBlock = 2;
+
+bool Eventually(const std::function<bool()>& condition) {
+  const auto deadline = std::chrono::steady_clock::now() + 20s;
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > deadline) return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
+
+std::string Batch(uint32_t n, uint32_t process, uint32_t rank = 0) {
+  kv::BlockStored e;
+  e.hashes = {1000 * process + n};
+  if (n > 0) e.parent = 1000 * process + n - 1;
+  e.tokens = {process, n};
+  e.block_size = kBlock;
+  kv::EventBatch batch;
+  batch.ts = process + n / 100.0;
+  batch.rank = rank;
+  batch.events = {e};
+  return kv::EncodeBatch(batch);
+}
+
+// An engine's PUB socket and, when asked for, its replay ROUTER with a thread of its own.
+class FakeEngine {
+ public:
+  FakeEngine(uint32_t process, std::string topic = "")
+      : process_(process), topic_(std::move(topic)) {
+    context_ = zmq_ctx_new();
+    pub_ = std::move(*ZmqSocket::Open(context_, ZMQ_XPUB, {}));
+  }
+  ~FakeEngine() {
+    stop_ = true;
+    if (thread_.joinable()) thread_.join();
+    pub_.Close();
+    router_.Close();
+    zmq_ctx_term(context_);
+  }
+  void Bind(uint16_t port = 0) {
+    ASSERT_TRUE(Eventually([&] { return pub_.Bind("tcp://127.0.0.1:" + Port(port)).has_value(); }));
+  }
+  void Connect(uint16_t port) {
+    ASSERT_TRUE(pub_.Connect("tcp://127.0.0.1:" + std::to_string(port)));
+  }
+  void BindReplay(kv::ReplayFraming framing, uint16_t port = 0) {
+    router_ = std::move(*ZmqSocket::Open(context_, ZMQ_ROUTER, {}));
+    ASSERT_TRUE(
+        Eventually([&] { return router_.Bind("tcp://127.0.0.1:" + Port(port)).has_value(); }));
+    replay_port_ = router_.bound_port();
+    thread_ = std::thread([this, framing] { ServeReplays(framing); });
+  }
+  // The subscription arrived: nothing published from now on is lost to it.
+  void AwaitSubscriber() {
+    ZmqMessage message;
+    ASSERT_TRUE(Eventually([&] { return pub_.Receive(message); }));
+  }
+  // Batch `n`; not `live` = only the replay buffer has it, as if lost on the wire.
+  void Publish(uint32_t n, bool live = true, uint32_t rank = 0) {
+    const std::string payload = Batch(n, process_, rank);
+    {
+      std::lock_guard lock(mutex_);
+      history_.emplace_back(n, payload);
+    }
+    if (live) ASSERT_TRUE(pub_.Send(kv::LiveFrames(topic_, n, payload)));
+  }
+  void Send(std::vector<std::string> frames) { ASSERT_TRUE(pub_.Send(frames)); }
+  uint16_t port() const { return pub_.bound_port(); }
+  uint16_t replay_port() const { return replay_port_; }
+
+ private:
+  static std::string Port(uint16_t port) { return port == 0 ? "*" : std::to_string(port); }
+  void ServeReplays(kv::ReplayFraming framing) {
+    while (!stop_) {
+      zmq_pollitem_t item{router_.handle(), 0, ZMQ_POLLIN, 0};
+      zmq_poll(&item, 1, 20);
+      ZmqMessage message;
+      if (!router_.Receive(message)) continue;
+      const auto start = kv::ParseReplayRequest(message.frames());
+      if (!start) continue;
+      const std::string identity(message.frames()[0]);
+      const auto answer = [&](std::vector<std::string> frames) {
+        frames.insert(frames.begin(), identity);
+        router_.Send(frames);
+      };
+      std::lock_guard lock(mutex_);
+      for (const auto& [n, payload] : history_) {
+        if (n >= *start) answer(kv::ReplayBatchFrames(framing, topic_, n, payload));
+      }
+      answer(kv::ReplayEndFrames(framing));
+    }
+  }
+
+  const uint32_t process_;
+  const std::string topic_;
+  void* context_;
+  ZmqSocket pub_, router_;
+  uint16_t replay_port_ = 0;
+  std::mutex mutex_;
+  std::deque<std::pair<uint32_t, std::string>> history_;
+  std::atomic<bool> stop_{false};
+  std::thread thread_;
+};
+
+class ManagerTest : public ::testing::Test {
+ protected:
+  void Make(EventsOptions options = {}) {
+    auto made = EventsManager::Create(std::move(options), index_, registry_, SystemClock());
+    ASSERT_TRUE(made) << made.error().message;
+    manager_ = std::move(*made);
+    manager_->Start();
+  }
+  static std::shared_ptr<const fleet::Endpoint> Endpoint(fleet::EndpointId id, uint16_t port,
+                                                         uint16_t events_port,
+                                                         uint16_t replay_port = 0,
+                                                         uint16_t ranks = 1) {
+    auto endpoint = std::make_shared<fleet::Endpoint>();
+    endpoint->id = id;
+    endpoint->spec.name = "engine-" + std::to_string(id);
+    endpoint->spec.url.address = {"127.0.0.1", port};
+    if (events_port != 0) endpoint->spec.events = "tcp://127.0.0.1:" + std::to_string(events_port);
+    if (replay_port != 0) endpoint->spec.replay = "tcp://127.0.0.1:" + std::to_string(replay_port);
+    endpoint->spec.data_parallel = ranks;
+    return endpoint;
+  }
+  void Set(std::vector<std::shared_ptr<const fleet::Endpoint>> endpoints) {
+    fleet::Snapshot snapshot;
+    snapshot.endpoints = std::move(endpoints);
+    manager_->SetEndpoints(snapshot);
+  }
+  uint32_t Resident(index::Holder holder, uint32_t process) {
+    std::vector<kv::TokenId> tokens;
+    for (uint32_t n = 0; n < 50; ++n) tokens.insert(tokens.end(), {process, n});
+    for (const auto& match :
+         index_.Match(kv::PrefixKeys(kv::RootKey(kBlock, "", ""), tokens, kBlock))) {
+      if (match.holder == holder) return match.blocks;
+    }
+    return 0;
+  }
+  PublisherStatus Status(size_t i = 0) { return manager_->status().at(i); }
+
+  Registry registry_;
+  index::KvIndex index_{uint64_t{64} << 20};
+  std::unique_ptr<EventsManager> manager_;
+};
+
+TEST_F(ManagerTest, DialsAnEngineAndIndexesItsBlocks) {
+  FakeEngine engine(1);
+  engine.Bind();
+  Make();
+  Set({Endpoint(1, 8000, engine.port())});
+  engine.AwaitSubscriber();
+  for (uint32_t n = 0; n < 5; ++n) engine.Publish(n);
+  EXPECT_TRUE(Eventually([&] { return Resident({1, 0}, 1) == 5; }));
+  EXPECT_TRUE(Eventually([&] { return Status().connected; }));
+  EXPECT_TRUE(Eventually([&] { return Status().received == 5; }));
+  EXPECT_EQ(manager_->block_size(1), kBlock);
+  EXPECT_EQ(manager_->block_size(2), 0u);
+  engine.Send({"", "short", "x"});
+  EXPECT_TRUE(Eventually([&] { return Status().errors == 1; }));
+  Set({});
+  EXPECT_TRUE(Eventually([&] { return Resident({1, 0}, 1) == 0; }));
+  EXPECT_TRUE(manager_->status().empty());
+}
+
+TEST_F(ManagerTest, ReplaysHistoryAndGapsInBothFramings) {
+  for (const auto framing : {kv::ReplayFraming::kPlain, kv::ReplayFraming::kWithTopic}) {
+    FakeEngine engine(1, "kv@x@m");
+    engine.Bind();
+    engine.BindReplay(framing);
+    for (uint32_t n = 0; n < 4; ++n) engine.Publish(n, false);  // before the router came
+    Make();
+    Set({Endpoint(1, 8000, engine.port(), engine.replay_port())});
+    engine.AwaitSubscriber();
+    ASSERT_TRUE(Eventually([&] { return Resident({1, 0}, 1) == 4; }));
+    engine.Publish(4);
+    engine.Publish(5, false);
+    engine.Publish(6);
+    EXPECT_TRUE(Eventually([&] { return Resident({1, 0}, 1) == 7; }));
+    EXPECT_TRUE(Eventually([&] { return Status().last_seq == 6; }));
+    EXPECT_EQ(Status().gaps, 1u);
+    EXPECT_EQ(Status().restarts, 0u);
+    manager_->Stop();
+    index_.ClearEndpoint(1);
+  }
+}
+
+TEST_F(ManagerTest, AGapWithoutReplayForgetsAndGoesOn) {
+  FakeEngine engine(1);
+  engine.Bind();
+  Make();
+  Set({Endpoint(1, 8000, engine.port())});
+  engine.AwaitSubscriber();
+  engine.Publish(0);
+  engine.Publish(2);
+  EXPECT_TRUE(Eventually([&] { return Status().gaps == 1 && Status().last_seq == 2; }));
+  EXPECT_TRUE(Eventually([&] { return Resident({1, 0}, 1) == 0; }));
+}
+
+TEST_F(ManagerTest, ForgetsAnEngineThatRestarted) {
+  for (const bool replay : {false, true}) {
+    auto engine = std::make_unique<FakeEngine>(1);
+    engine->Bind();
+    if (replay) engine->BindReplay(kv::ReplayFraming::kWithTopic);
+    const uint16_t port = engine->port();
+    const uint16_t replay_port = engine->replay_port();
+    Make();
+    Set({Endpoint(1, 8000, port, replay_port)});
+    engine->AwaitSubscriber();
+    for (uint32_t n = 0; n < 4; ++n) engine->Publish(n);
+    ASSERT_TRUE(Eventually([&] { return Resident({1, 0}, 1) == 4; }));
+    engine = std::make_unique<FakeEngine>(2);
+    engine->Bind(port);
+    if (replay) engine->BindReplay(kv::ReplayFraming::kWithTopic, replay_port);
+    engine->AwaitSubscriber();
+    engine->Publish(0);
+    EXPECT_TRUE(Eventually([&] { return Resident({1, 0}, 2) == 1; }));
+    EXPECT_EQ(Resident({1, 0}, 1), 0u);
+    EXPECT_EQ(Status().restarts, 1u);
+    manager_->Stop();
+    index_.ClearEndpoint(1);
+  }
+}
+
+TEST_F(ManagerTest, DialsEveryRankAtItsOwnPort) {
+  FakeEngine first(1);
+  FakeEngine second(2);
+  first.Bind();
+  uint16_t base = first.port();
+  second.Bind(static_cast<uint16_t>(base + 1));
+  Make();
+  Set({Endpoint(1, 8000, base, 0, 2)});
+  first.AwaitSubscriber();
+  second.AwaitSubscriber();
+  first.Publish(0);
+  second.Publish(0, true, 1);
+  EXPECT_TRUE(Eventually([&] { return Resident({1, 0}, 1) == 1 && Resident({1, 1}, 2) == 1; }));
+}
+
+TEST_F(ManagerTest, BoundSocketTakesPublishersThatProveTheirAddress) {
+  EventsOptions options;
+  options.bind = "tcp://127.0.0.1:*";
+  Make(options);
+  ASSERT_NE(manager_->bound_port(), 0);
+  Set({Endpoint(1, 8000, 0), Endpoint(2, 8001, 0, 0, 2)});
+  FakeEngine one(1, "kv@127.0.0.1:8000@m");
+  FakeEngine two(2, "kv@127.0.0.1:8001@m");
+  FakeEngine liar(3, "kv@10.0.0.1:8000@m");
+  FakeEngine vague(4, "kv@127.0.0.1@m");
+  for (FakeEngine* engine : {&one, &two, &liar, &vague}) {
+    engine->Connect(manager_->bound_port());
+    engine->AwaitSubscriber();
+    engine->Publish(0, true, engine == &two ? 1 : 0);
+  }
+  EXPECT_TRUE(Eventually([&] { return Resident({1, 0}, 1) == 1 && Resident({2, 1}, 2) == 1; }));
+  EXPECT_TRUE(Eventually([&] {
+    const std::string text = registry_.Render();
+    return text.find("unassigned_messages_total{reason=\"peer_address\"} 1") != std::string::npos &&
+           text.find("unassigned_messages_total{reason=\"ambiguous_endpoint\"} 1") !=
+               std::string::npos;
+  }));
+  EXPECT_EQ(index_.stats().blocks, 2u);
+}
+
+TEST_F(ManagerTest, SaysWhichFlagASilentEngineNeeds) {
+  LogCapture capture;
+  EventsOptions options;
+  options.silent_after = 1ms;
+  Make(options);
+  FakeEngine engine(1);
+  engine.Bind();
+  Set({Endpoint(1, 8000, engine.port())});
+  manager_->NoteTraffic(1, 1000);
+  manager_->NoteTraffic(99, 1000);  // nobody
+  EXPECT_TRUE(Eventually([&] { return Status().silent; }));
+  EXPECT_TRUE(
+      Eventually([&] { return capture.text().find("--kv-events-config") != std::string::npos; }));
+}
+
+TEST_F(ManagerTest, RefusesAnAddressItCannotBind) {
+  EventsOptions options;
+  options.bind = "tcp://256.0.0.1:1";
+  EXPECT_FALSE(EventsManager::Create(options, index_, registry_, SystemClock()));
+}
+
+}  // namespace
+}  // namespace warmpath::events

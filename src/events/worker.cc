@@ -1,0 +1,315 @@
+#include "events/worker.h"
+
+#include <fmt/format.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "kv/replay.h"
+
+namespace warmpath::events {
+
+namespace {
+
+constexpr long kPollMs = 100;
+constexpr Duration kTickInterval = std::chrono::milliseconds(100);
+constexpr int kMessagesPerTurn = 256;  // then the next socket has its turn
+
+std::string PodOf(const Slot& slot) {
+  return slot.publisher->watch().name();
+}
+
+}  // namespace
+
+Worker::Worker(void* context, const EventsOptions& options, EventsMetrics& metrics,
+               const Clock& clock, std::string name)
+    : context_(context),
+      options_(options),
+      metrics_(metrics),
+      clock_(clock),
+      name_(std::move(name)),
+      wake_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
+  WP_CHECK(wake_ >= 0);
+}
+
+Worker::~Worker() {
+  Stop();
+  close(wake_);
+}
+
+Status Worker::Bind(const std::string& address) {
+  const ZmqLimits limits{static_cast<int>(options_.max_queued_messages),
+                         static_cast<int64_t>(options_.max_message_bytes)};
+  WP_TRY(bound_, ZmqSocket::Open(context_, ZMQ_SUB, limits));
+  WP_RETURN_IF_ERROR(bound_.Subscribe("kv@"));
+  return bound_.Bind(address);
+}
+
+void Worker::Start() {
+  if (!thread_.joinable()) thread_ = std::thread([this] { Run(); });
+}
+
+void Worker::Stop() {
+  {
+    MutexLock lock(mutex_);
+    stopping_ = true;
+  }
+  eventfd_write(wake_, 1);
+  if (thread_.joinable()) {
+    thread_.join();
+  } else {
+    slots_.clear();
+  }
+  bound_.Close();
+}
+
+void Worker::Post(std::function<void()> command) {
+  {
+    MutexLock lock(mutex_);
+    commands_.push_back(std::move(command));
+  }
+  eventfd_write(wake_, 1);
+}
+
+void Worker::RunCommands() {
+  eventfd_t ignored = 0;
+  eventfd_read(wake_, &ignored);
+  std::vector<std::function<void()>> commands;
+  {
+    MutexLock lock(mutex_);
+    commands.swap(commands_);
+  }
+  for (const auto& command : commands) command();
+}
+
+void Worker::Add(std::shared_ptr<Slot> slot) {
+  Post([this, slot = std::move(slot)] {
+    slots_.push_back(slot);
+    Open(*slot);
+  });
+}
+
+void Worker::Remove(std::shared_ptr<Slot> slot) {
+  Post([this, slot = std::move(slot)] {
+    std::erase(slots_, slot);
+    std::erase_if(bound_slots_, [&](const auto& entry) { return entry.second == slot.get(); });
+    slot->monitor.Close();
+    slot->events.Close();
+    slot->replay.Close();
+    slot->publisher->OnGone();
+  });
+}
+
+void Worker::SetCandidates(std::vector<BoundIdentity::Candidate> candidates) {
+  Post([this, candidates = std::move(candidates)]() mutable {
+    identity_.Set(std::move(candidates));
+  });
+}
+
+void Worker::Run() {
+  while (true) {
+    {
+      MutexLock lock(mutex_);
+      if (stopping_) break;
+    }
+    Poll();
+  }
+  for (const auto& slot : slots_) {
+    slot->publisher->OnDisconnected();
+    slot->monitor.Close();
+    slot->events.Close();
+    slot->replay.Close();
+  }
+  slots_.clear();
+}
+
+void Worker::Open(Slot& slot) {
+  if (slot.events_address.empty()) {
+    const index::Holder holder = slot.publisher->options().holder;
+    bound_slots_[{holder.endpoint, holder.rank}] = &slot;
+    return;
+  }
+  const auto open = [&]() -> Status {
+    const ZmqLimits limits{static_cast<int>(options_.max_queued_messages),
+                           static_cast<int64_t>(options_.max_message_bytes)};
+    WP_TRY(slot.events, ZmqSocket::Open(context_, ZMQ_SUB, limits));
+    WP_TRY(slot.monitor,
+           slot.events.Monitor(context_, fmt::format("{}-monitor-{}", name_, monitors_++)));
+    WP_RETURN_IF_ERROR(slot.events.Subscribe(options_.topic_filter));
+    return slot.events.Connect(slot.events_address);
+  };
+  if (const Status status = open(); !status) {
+    metrics_.ZmqErrors(PodOf(slot), "connect").Add();
+    WP_LOG(kError, "events", "cannot subscribe to an engine's events", {"endpoint", PodOf(slot)},
+           {"address", slot.events_address}, {"error", status.error().message});
+    slot.monitor.Close();
+    slot.events.Close();
+  }
+}
+
+void Worker::Poll() {
+  std::vector<zmq_pollitem_t> items;
+  items.push_back({nullptr, wake_, ZMQ_POLLIN, 0});
+  const auto watch = [&](const ZmqSocket& socket) {
+    if (socket) items.push_back({socket.handle(), 0, ZMQ_POLLIN, 0});
+  };
+  watch(bound_);
+  for (const auto& slot : slots_) {
+    watch(slot->monitor);
+    watch(slot->events);
+    watch(slot->replay);
+  }
+  if (zmq_poll(items.data(), static_cast<int>(items.size()), kPollMs) < 0 && zmq_errno() == ETERM)
+    return;
+  // Sockets in the order they were listed; one that was opened or closed meanwhile waits for the
+  // next turn.
+  size_t at = 1;
+  const auto ready = [&](const ZmqSocket& socket) {
+    return at < items.size() && items[at].socket == socket.handle() && socket &&
+           (items[at++].revents & ZMQ_POLLIN) != 0;
+  };
+  if (ready(bound_)) ReadBound();
+  for (const auto& slot : slots_) {
+    const bool had_replay = static_cast<bool>(slot->replay);
+    const bool monitor_ready = ready(slot->monitor);
+    const bool events_ready = ready(slot->events);
+    const bool replay_ready = had_replay && ready(slot->replay);
+    if (monitor_ready) ReadMonitor(*slot);
+    if (events_ready) ReadEvents(*slot);
+    if (replay_ready) ReadReplay(*slot);
+    ServeReplay(*slot);
+  }
+  if (clock_.Now() >= next_tick_) Tick();
+  if ((items[0].revents & ZMQ_POLLIN) != 0) RunCommands();
+}
+
+void Worker::ReadMonitor(Slot& slot) {
+  while (true) {
+    switch (NextMonitorEvent(slot.monitor)) {
+      case MonitorEvent::kConnected:
+        slot.publisher->OnConnected(clock_.Now());
+        break;
+      case MonitorEvent::kDisconnected:
+        slot.publisher->OnDisconnected();
+        break;
+      case MonitorEvent::kNone:
+        return;
+    }
+  }
+}
+
+void Worker::Deliver(Slot& slot, const ZmqMessage& message) {
+  const auto live = kv::ParseLiveMessage(message.frames());
+  if (!live || message.overlong()) {
+    slot.publisher->OnMalformed();
+    return;
+  }
+  slot.publisher->OnLive(live->sequence, live->payload, clock_.Now());
+}
+
+void Worker::ReadEvents(Slot& slot) {
+  for (int i = 0; i < kMessagesPerTurn; ++i) {
+    ZmqMessage message;
+    if (!slot.events.Receive(message)) return;
+    Deliver(slot, message);
+  }
+}
+
+void Worker::ReadBound() {
+  for (int i = 0; i < kMessagesPerTurn; ++i) {
+    ZmqMessage message;
+    if (!bound_.Receive(message)) return;
+    const auto frames = message.frames();
+    const auto answer =
+        identity_.Find(frames.empty() ? std::string_view() : frames[0], message.peer_address());
+    if (!answer.endpoint) {
+      metrics_.Unassigned(answer.reason).Add();
+      continue;
+    }
+    // An endpoint without data parallelism has rank 0, whatever number an outer balancer gave its
+    // engine.
+    uint32_t rank = 0;
+    if (bound_slots_.contains({*answer.endpoint, uint16_t{1}}) && frames.size() == 3) {
+      rank = kv::BatchRank(frames[2]).value_or(0);
+    }
+    const auto slot = bound_slots_.find({*answer.endpoint, static_cast<uint16_t>(rank)});
+    if (rank > 0xffff || slot == bound_slots_.end()) {
+      metrics_.Unassigned("rank").Add();
+      continue;
+    }
+    slot->second->publisher->OnConnected(clock_.Now());
+    Deliver(*slot->second, message);
+  }
+}
+
+void Worker::ServeReplay(Slot& slot) {
+  if (slot.wanted_replay) {
+    const uint64_t first = *std::exchange(slot.wanted_replay, std::nullopt);
+    slot.replay.Close();
+    const auto open = [&]() -> Status {
+      // No high-water mark: the engine's ROUTER would drop what does not fit.
+      WP_TRY(slot.replay, ZmqSocket::Open(context_, ZMQ_DEALER,
+                                          {0, static_cast<int64_t>(options_.max_message_bytes)}));
+      WP_RETURN_IF_ERROR(slot.replay.Connect(slot.replay_address));
+      if (!slot.replay.Send(kv::ReplayRequestFrames(first)))
+        return Fail(Code::kUnavailable, "replay request not sent");
+      return {};
+    };
+    slot.replay_deadline = clock_.Now() + options_.replay_timeout;
+    if (!open()) {
+      metrics_.ZmqErrors(PodOf(slot), "replay-connect").Add();
+      slot.replay.Close();
+      slot.publisher->OnReplayFailed(clock_.Now());
+    }
+    return;
+  }
+  if (!slot.replay) return;
+  if (!slot.publisher->replaying()) {
+    slot.replay.Close();
+  } else if (clock_.Now() >= slot.replay_deadline) {
+    metrics_.ZmqErrors(PodOf(slot), "replay-incomplete").Add();
+    slot.replay.Close();
+    slot.publisher->OnReplayFailed(clock_.Now());
+  }
+}
+
+void Worker::ReadReplay(Slot& slot) {
+  for (int i = 0; i < kMessagesPerTurn && slot.publisher->replaying() && !slot.wanted_replay; ++i) {
+    ZmqMessage message;
+    if (!slot.replay.Receive(message)) return;
+    slot.replay_deadline = clock_.Now() + options_.replay_timeout;
+    const auto reply = kv::ParseReplayReply(message.frames());
+    if (!reply || message.overlong()) {
+      metrics_.ZmqErrors(PodOf(slot), "replay-incomplete").Add();
+      slot.publisher->OnReplayFailed(clock_.Now());
+    } else if (reply->end) {
+      slot.publisher->OnReplayEnd(clock_.Now());
+    } else {
+      slot.publisher->OnReplayed(reply->sequence, reply->payload, clock_.Now());
+    }
+  }
+}
+
+void Worker::Tick() {
+  const TimePoint now = clock_.Now();
+  next_tick_ = now + kTickInterval;
+  double depth = 0;
+  for (const auto& slot : slots_) {
+    slot->publisher->OnTick(now);
+    depth += static_cast<double>(slot->publisher->kept_messages());
+    if (!slot->publisher->watch().SilenceBegins(now, options_.silent_after)) continue;
+    WP_LOG(kWarn, "events",
+           "engine gets traffic but sends no KV events: start it with --kv-events-config "
+           "'{\"enable_kv_cache_events\":true,\"publisher\":\"zmq\",\"endpoint\":\"tcp://"
+           "*:5557\"}'; with an "
+           "endpoint without * the engine connects instead of binding",
+           {"endpoint", PodOf(*slot)}, {"address", slot->publisher->options().address});
+  }
+  if (depth != shown_depth_) metrics_.queue_depth.Add(depth - shown_depth_);
+  shown_depth_ = depth;
+}
+
+}  // namespace warmpath::events
