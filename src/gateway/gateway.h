@@ -39,7 +39,7 @@ struct GatewayOptions {
 struct GatewayDeps {
   routing::Director& director;
   fleet::Fleet& fleet;
-  CpuPool& pool;  // tokenizes large bodies off the loops
+  CpuPool& pool;  // tokenizes large bodies off the loops; stopped before the Director goes
   Registry& metrics;
   const Clock& clock;
 };

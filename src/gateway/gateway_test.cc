@@ -36,6 +36,7 @@ class GatewayTest : public ::testing::Test {
     if (gateway_) gateway_->Stop(0s);
     for (auto& engine : engines_) engine->Stop(0s);
     loops_.Stop();
+    pool_.Stop();
     engine_loop_.Stop();
   }
 
