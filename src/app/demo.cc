@@ -21,6 +21,7 @@
 #include "load/bench.h"
 #include "net/http_client.h"
 #include "net/loop.h"
+#include "prompt/shared_tokenizer.h"
 #include "sim/sim.h"
 
 namespace warmpath::app {
@@ -286,7 +287,7 @@ void ShowAnswer(std::string_view which, const Answer& answer, const std::string&
 }
 
 // Part one: the guide's request, twice.
-Status RunGuide(const std::string& tokenizer, const StopFlag& stop) {
+Status RunGuide(const std::string& tokenizer, LogWatch& log, const StopFlag& stop) {
   Title("1. The guide's request, twice");
   WP_TRY(SimFleet fleet, SimFleet::Start(2, 64, 64 * 1024, GuideTiming(), tokenizer));
   WP_TRY(const std::unique_ptr<ServeInstance> gateway, StartGateway(fleet, tokenizer));
@@ -299,7 +300,6 @@ Status RunGuide(const std::string& tokenizer, const StopFlag& stop) {
   Say(fmt::format("  POST /v1/completions, {} bytes of lorem ipsum, max_tokens 50\n",
                   load::GuidePrompt().size()));
 
-  LogWatch log;
   WP_TRY(const Answer first, AskGuidesQuestion(gateway->gateway_urls().front()));
   ShowAnswer("First", first, log.Find("Got pod scores"));
   // The engine's events say what it stored: three full blocks.
@@ -405,7 +405,6 @@ Status RunComparison(const std::string& tokenizer, bool hold, const StopFlag& st
   WP_TRY(SimFleet warm,
          SimFleet::Start(kFleetSize, kBlockSize, kCacheTokens, FleetTiming(), tokenizer));
   WP_TRY(const std::unique_ptr<ServeInstance> gateway, StartGateway(warm, tokenizer));
-  LogWatch log;
   WP_RETURN_IF_ERROR(WaitUntilReady(*gateway, stop));
 
   load::BenchOptions options;
@@ -469,12 +468,17 @@ void ShowOwnEngines() {
 int RunDemo(const DemoOptions& options) {
   const std::string tokenizer = options.tokenizer.empty() ? kModel : options.tokenizer;
   StopFlag stop;
-  Say("warmpath routes each request to the engine whose KV cache is already warm for it. "
-      "Everything below runs\n"
-      "in this one process, on this machine, with simulated engines; nothing stays behind. Ctrl-C "
-      "ends it.\n");
-  Status status = RunGuide(tokenizer, stop);
-  if (status) status = RunComparison(tokenizer, options.hold, stop);
+  LogWatch log;
+  Say("warmpath routes each request to the engine whose KV cache is already warm for it. All below "
+      "runs\n"
+      "in this one process with simulated engines; nothing stays behind. Ctrl-C ends it.\n");
+  const Status status = [&]() -> Status {
+    // Held throughout, so that it is loaded once for all engines and gateways.
+    WP_TRY(const std::string directory, prompt::FindTokenizerDirectory(tokenizer));
+    WP_TRY(const auto held, prompt::LoadSharedTokenizer(directory));
+    WP_RETURN_IF_ERROR(RunGuide(directory, log, stop));
+    return RunComparison(directory, options.hold, stop);
+  }();
   if (stop.set()) {
     Say("\nStopped; nothing is left running.\n");
     return kExitOk;
