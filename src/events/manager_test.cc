@@ -62,8 +62,9 @@ class FakeEngine {
     zmq_ctx_term(context_);
   }
   void Bind(uint16_t port = 0) {
-    ASSERT_TRUE(Eventually([&] { return pub_.Bind("tcp://127.0.0.1:" + Port(port)).has_value(); }));
+    ASSERT_TRUE(Eventually([&] { return TryBind(port); }));
   }
+  bool TryBind(uint16_t port) { return pub_.Bind("tcp://127.0.0.1:" + Port(port)).has_value(); }
   void Connect(uint16_t port) {
     ASSERT_TRUE(pub_.Connect("tcp://127.0.0.1:" + std::to_string(port)));
   }
@@ -247,11 +248,18 @@ TEST_F(ManagerTest, ForgetsAnEngineThatRestarted) {
 }
 
 TEST_F(ManagerTest, DialsEveryRankAtItsOwnPort) {
-  FakeEngine first(1);
-  FakeEngine second(2);
-  first.Bind();
-  uint16_t base = first.port();
-  second.Bind(static_cast<uint16_t>(base + 1));
+  // Two neighbouring ports, wherever they are free.
+  std::unique_ptr<FakeEngine> engines[2];
+  uint16_t base = 0;
+  ASSERT_TRUE(Eventually([&] {
+    engines[0] = std::make_unique<FakeEngine>(1);
+    engines[1] = std::make_unique<FakeEngine>(2);
+    engines[0]->Bind();
+    base = engines[0]->port();
+    return base < 65535 && engines[1]->TryBind(static_cast<uint16_t>(base + 1));
+  }));
+  FakeEngine& first = *engines[0];
+  FakeEngine& second = *engines[1];
   Make();
   Set({Endpoint(1, 8000, base, 0, 2)});
   first.AwaitSubscriber();
