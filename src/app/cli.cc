@@ -19,7 +19,7 @@ void AddEnvironment(CLI::App& app) {
   for (CLI::Option* option : app.get_options()) {
     std::string name;
     for (const std::string& long_name : option->get_lnames()) {
-      if (long_name != "help") name = long_name;
+      if (!long_name.starts_with("help") && long_name != "version") name = long_name;
     }
     if (name.empty()) continue;
     std::string variable = "WARMPATH_";

@@ -3,13 +3,15 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "prompt/shared_tokenizer.h"
 
 namespace warmpath::app {
 namespace {
 
 Result<std::shared_ptr<const prompt::Encoder>> LoadEncoder(const std::string& name_or_directory) {
   WP_TRY(const std::string directory, prompt::FindTokenizerDirectory(name_or_directory));
-  WP_TRY(std::shared_ptr<const prompt::Tokenizer> tokenizer, prompt::Tokenizer::Load(directory));
+  WP_TRY(std::shared_ptr<const prompt::Tokenizer> tokenizer,
+         prompt::LoadSharedTokenizer(directory));
   WP_LOG(kInfo, "tokenizer", "tokenizer loaded", {"directory", directory},
          {"backend", tokenizer->backend()}, {"chat_template", tokenizer->has_chat_template()});
   return std::make_shared<const prompt::Encoder>(std::move(tokenizer), prompt::EncoderOptions{});

@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include "prompt/shared_tokenizer.h"
 #include "prompt/test_tokenizers.h"
 #include "prompt/tiny_tokenizer.h"
 
@@ -34,6 +35,13 @@ class TinyTokenizer : public testing::Test {
 
   fs::path dir_;
 };
+
+TEST_F(TinyTokenizer, IsSharedWhileInUse) {
+  WriteTinyTokenizer(dir_, kTinyTemplate);
+  const auto first = LoadSharedTokenizer(dir_.string()).value();
+  EXPECT_EQ(LoadSharedTokenizer((dir_ / ".").string()).value(), first);
+  EXPECT_FALSE(LoadSharedTokenizer((dir_ / "missing").string()));
+}
 
 TEST_F(TinyTokenizer, KnowsItsVocabularyAndSpecialTokens) {
   const auto tokenizer = WithTemplate(kTinyTemplate);

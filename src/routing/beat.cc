@@ -8,6 +8,11 @@
 
 #include "base/log.h"
 
+// The column that both forms have for the place in the source: folder/file:line.
+#define WP_STRINGIFY_INNER(x) #x
+#define WP_STRINGIFY(x) WP_STRINGIFY_INNER(x)
+#define WP_CALLER "routing/beat.cc:" WP_STRINGIFY(__LINE__)
+
 namespace warmpath::routing {
 
 void LogMetricsBeat(const index::IndexStats& index, const Director::LookupStats& lookups) {
@@ -27,10 +32,10 @@ void LogMetricsBeat(const index::IndexStats& index, const Director::LookupStats&
   const auto micros = now.time_since_epoch().count() % 1'000'000;
   LogRaw(LogLevel::kInfo,
          fmt::format(
-             "I{:%m%d %H:%M:%S}.{:06d} {:>7} beat.cc:1] \"metrics beat\" logger=\"metrics\" "
+             "I{:%m%d %H:%M:%S}.{:06d} {:>7} {}] \"metrics beat\" logger=\"metrics\" "
              "admissions={} evictions={} lookups={} hits={} latency_count={} latency_sum={:.9f} "
              "latency_avg={:.9f}",
-             fmt::gmtime(std::chrono::system_clock::to_time_t(now)), micros, getpid(),
+             fmt::gmtime(std::chrono::system_clock::to_time_t(now)), micros, getpid(), WP_CALLER,
              index.admissions, evictions, lookups.lookups, lookups.hits, lookups.latency_count,
              lookups.latency_sum_s, average));
 }
@@ -58,9 +63,19 @@ void LogPodScores(const std::string& logger, const scheduling::Request& request,
   for (const auto& [address, blocks] : scores) {
     rendered += fmt::format("{}{}:{}", rendered.empty() ? "" : ",", JsonQuote(address), blocks);
   }
-  WP_LOG(kDebug, logger, "Got pod scores", {"x-request-id", request.id}, {"model", request.model},
-         {"resolvedTargetModel", target_model}, {"criticality", "Sheddable"},
-         {"scores", RawJson{scores.empty() ? "null" : "{" + rendered + "}"}});
+  const std::string scores_json = scores.empty() ? "null" : "{" + rendered + "}";
+  if (GetLogFormat() == LogFormat::kJson) {
+    WP_LOG(kDebug, logger, "Got pod scores", {"x-request-id", request.id}, {"model", request.model},
+           {"resolvedTargetModel", target_model}, {"criticality", "Sheddable"},
+           {"scores", RawJson{scores_json}});
+    return;
+  }
+  LogRaw(
+      LogLevel::kDebug,
+      fmt::format("{}\tLEVEL(-4)\t{}\t{}\tGot pod scores\t{{\"x-request-id\": {}, \"model\": {}, "
+                  "\"resolvedTargetModel\": {}, \"criticality\": \"Sheddable\", \"scores\": {}}}",
+                  Rfc3339Now(), logger, WP_CALLER, JsonQuote(request.id), JsonQuote(request.model),
+                  JsonQuote(target_model), scores_json));
 }
 
 }  // namespace warmpath::routing

@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "codec/json.h"
 #include "prompt/encoder.h"
+#include "prompt/shared_tokenizer.h"
 #include "prompt/tokenizer.h"
 
 namespace warmpath::sim {
@@ -158,7 +159,7 @@ class ExactText final : public TextModel {
  public:
   static Result<std::shared_ptr<const TextModel>> Make(const std::string& where) {
     WP_TRY(const std::string directory, prompt::FindTokenizerDirectory(where));
-    WP_TRY(auto tokenizer, prompt::Tokenizer::Load(directory));
+    WP_TRY(auto tokenizer, prompt::LoadSharedTokenizer(directory));
     auto model = std::make_shared<ExactText>(tokenizer);
     for (kv::TokenId id = 0;
          id < tokenizer->vocab_size() && model->output_words_.size() < kOutputWords; ++id) {
