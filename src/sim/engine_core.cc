@@ -140,6 +140,10 @@ void EngineCore::ScheduleWaiting(size_t budget) {
     }
     const size_t hit = reused.size() * options_.block_size;
     const size_t count = std::min(request->tokens.size() - hit, budget);
+    // Admitted only when all of it fits now, so that chunks of several long prompts cannot block
+    // each other.
+    const size_t whole = (request->tokens.size() + options_.block_size - 1) / options_.block_size;
+    if (whole - reused.size() + pool_.CountUnreferenced(reused) > pool_.free_blocks()) break;
     request->computed = hit;
     if (!AllocateFor(*request, count, reused)) {
       request->computed = 0;

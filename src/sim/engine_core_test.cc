@@ -168,6 +168,21 @@ TEST(EngineCore, OutOfBlocksPreemptsTheNewestAndAllFinish) {
   for (const TokenOutput& output : run.outputs) EXPECT_EQ(output.token, 100'000 + output.index);
 }
 
+TEST(EngineCore, APromptIsAdmittedOnlyWhenAllOfItFits) {
+  CoreOptions options = Options();
+  options.blocks = 25;
+  EngineCore core(options);
+  core.Add(Make(1, 60, 1, 100));  // 15 of 24 blocks, in two chunks
+  core.Add(Make(2, 40, 1, 200));  // 10 blocks: one too many
+  core.BeginStep();
+  core.FinishStep();
+  core.BeginStep();
+  EXPECT_EQ(core.running(), 1u);
+  EXPECT_EQ(core.waiting(), 1u);
+  core.FinishStep();
+  EXPECT_EQ(Drain(core).outputs.size(), 1u);
+}
+
 TEST(EngineCore, AbortKeepsComputedBlocksAndReportsNothingMore) {
   EngineCore core(Options());
   core.Add(Make(1, 9, 100));
