@@ -85,7 +85,7 @@ def fleet_args(options, row):
             "--block-size", str(BLOCK), "--num-gpu-blocks-override", str(ROWS[row]["tokens"] // BLOCK + 1),
             "--enable-prompt-tokens-details", "--kv-events-config", json.dumps(events),
             "--sim-prefill-overhead", f"{20_000 / speed:.0f}us", "--sim-prefill-per-token", f"{100_000 / speed:.0f}ns",
-            "--sim-inter-token-latency", f"{12_000 / speed:.0f}us"]
+            "--sim-inter-token-latency", f"{1000 * options.itl_ms / speed:.0f}us"]
 
 
 def engines_of(fleet):
@@ -148,6 +148,7 @@ def main():
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--requests", type=int, default=900)
     parser.add_argument("--rate", type=float, default=10.0, help="requests per second at speed 1")
+    parser.add_argument("--itl-ms", type=float, default=1.0, help="engines' time per decoding step at speed 1")
     parser.add_argument("--speed", type=float, default=1.0, help="engines and arrivals this many times faster")
     parser.add_argument("--serve-arg", action="append", default=[], help="one more argument for warmpath serve; repeatable")
     parser.add_argument("--keep", help="directory for logs and reports")

@@ -45,7 +45,7 @@ sim::StepTiming FleetTiming() {
   sim::StepTiming timing;
   timing.prefill_overhead = 10ms;
   timing.prefill_per_token = 50us;
-  timing.inter_token_latency = 6ms;
+  timing.inter_token_latency = 2ms;
   return timing;
 }
 
