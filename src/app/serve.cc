@@ -139,7 +139,16 @@ Result<std::unique_ptr<ServeInstance>> ServeInstance::Create(const ServeOptions&
   s.director = std::make_unique<routing::Director>(
       routing::DirectorDeps{*s.fleet, *s.index, s.events.get(), *s.scheduler, s.metrics, s.clock},
       director_options);
-  s.tokenizers = std::make_unique<TokenizerLoader>(options.model, options.tokenizer, *s.director);
+  // A thread's first encoding costs tens of milliseconds (its own scratch tables): let no request
+  // pay for it.
+  const auto warm_up = [raw = impl.get()](std::shared_ptr<const prompt::Encoder> encoder) {
+    const auto encode = [encoder = std::move(encoder)] {
+      (void)encoder->Encode(prompt::Api::kCompletions, R"({"prompt":"Warm up, once per thread."})");
+    };
+    for (size_t i = 0; i < raw->loops->size(); ++i) raw->loops->at(i).Post(encode);
+  };
+  s.tokenizers =
+      std::make_unique<TokenizerLoader>(options.model, options.tokenizer, *s.director, warm_up);
   WP_RETURN_IF_ERROR(s.tokenizers->LoadExplicit());
 
   gateway::GatewayOptions gateway_options;

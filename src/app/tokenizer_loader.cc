@@ -23,13 +23,15 @@ TokenizerLoader::TokenizerLoader(std::string model, std::string source, routing:
     : model_(std::move(model)),
       source_(std::move(source)),
       director_(director),
+      loaded_(std::move(loaded)),
       pool_("tokenizer", 1, 4) {}
 
 Status TokenizerLoader::LoadExplicit() {
   if (source_.empty()) return {};
   auto encoder = LoadEncoder(source_);
   if (!encoder) return Fail(encoder.error(), fmt::format("--tokenizer {}", source_));
-  director_.SetEncoder(model_, std::move(*encoder));
+  director_.SetEncoder(model_, *encoder);
+  loaded_(std::move(*encoder));
   MutexLock lock(mutex_);
   settled_ = true;
   return {};
@@ -66,7 +68,8 @@ void TokenizerLoader::TryLoad(const std::string& model, const std::string& name_
   if (director_.encoder() != nullptr) return;
   auto encoder = LoadEncoder(name_or_directory);
   if (encoder) {
-    director_.SetEncoder(model, std::move(*encoder));
+    director_.SetEncoder(model, *encoder);
+    loaded_(std::move(*encoder));
   } else {
     director_.SetEncoderAbsent("no tokenizer: " + encoder.error().message);
     WP_LOG(kWarn, "tokenizer", "no exact tokens: requests are routed by load; give --tokenizer DIR",

@@ -2,6 +2,7 @@
 // Director.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -17,8 +18,11 @@ namespace warmpath::app {
 // Thread-safe. The Director must outlive it.
 class TokenizerLoader {
  public:
+  // Called with each encoder loaded, on the loading thread.
+  using Loaded = std::function<void(std::shared_ptr<const prompt::Encoder>)>;
   // `model` and `source` as given by the user; either may be empty.
-  TokenizerLoader(std::string model, std::string source, routing::Director& director);
+  TokenizerLoader(std::string model, std::string source, routing::Director& director,
+                  Loaded loaded);
 
   // With an explicit source: loads now; the error names the flag. Otherwise nothing is done until
   // OnFleet.
@@ -35,6 +39,7 @@ class TokenizerLoader {
   const std::string model_;
   const std::string source_;
   routing::Director& director_;
+  const Loaded loaded_;
   mutable Mutex mutex_;
   bool settled_ GUARDED_BY(mutex_) = false;
   std::string tried_ GUARDED_BY(mutex_);
