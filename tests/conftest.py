@@ -24,9 +24,11 @@ class Factory:
         self.started.append(process)
         return process
 
-    def sim(self, *flags, count=1, block_size=64, port=0, events=EVENTS, model=harness.MODEL):
+    def sim(self, *flags, count=1, block_size=64, port=0, events=EVENTS, model=harness.MODEL, tokenizer=True):
         args = ["sim", model, "--host", "127.0.0.1", "--port", port, "--count", count, "--block-size", block_size,
-                "--num-gpu-blocks-override", 512, "--enable-prompt-tokens-details", "--tokenizer", harness.TOKENIZER]
+                "--num-gpu-blocks-override", 512, "--enable-prompt-tokens-details"]
+        if tokenizer:  # else words are tokens, and nothing has to be loaded
+            args += ["--tokenizer", harness.TOKENIZER]
         if events:
             args += ["--kv-events-config", json.dumps(events)]
         return self._start(harness.Sim, "sim", [*args, *flags])

@@ -8,7 +8,7 @@ import socket
 import httpx
 import pytest
 
-from harness import GUIDE_PROMPT, MODEL, TOKENIZER, run, wait_until
+from harness import GUIDE_PROMPT, MODEL, ROOT, TOKENIZER, run, wait_until
 
 COMMANDS = ["serve", "sim", "bench", "demo", "endpoints", "explain", "tokenize", "config"]
 
@@ -27,7 +27,7 @@ def test_help(command):
 
 @pytest.mark.parametrize("args, named", [
     (["serve", "--bogus"], "--bogus"),
-    (["frobnicate"], "frobnicate"),
+    (["frobnicate"], "subcommand"),
     ([], "subcommand"),
     (["serve"], "--endpoint"),
     (["serve", "--endpoint", "ftp://127.0.0.1:1"], "ftp://127.0.0.1:1"),
@@ -75,10 +75,16 @@ def test_bad_configuration_names_file_line_and_field(tmp_path, text, line, field
         assert field in output
 
 
+@pytest.mark.parametrize("name", ["guide-v0.5.yaml", "precise-prefix.yaml"])
+def test_shipped_configurations_are_valid(name):
+    done = run("config", "check", ROOT / "deploy/config" / name)
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
 def test_ready_file_names_every_listener(start):
-    sim = start.sim(count=2)
+    sim = start.sim(count=2, tokenizer=False)
     assert len(sim.engines()) == 2 and sim.listeners["pid"] == sim.popen.pid
-    router = start.serve(engines=sim.engines())
+    router = start.serve(engines=sim.engines(), tokenizer=False)
     assert router.listeners["pid"] == router.popen.pid
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+", router.listeners["gateway"])
     assert re.fullmatch(r"http://127\.0\.0\.1:\d+", router.listeners["metrics"])
@@ -87,9 +93,9 @@ def test_ready_file_names_every_listener(start):
 
 
 def test_environment_sets_flags_and_the_command_line_wins(start):
-    sim = start.sim()
+    sim = start.sim(tokenizer=False)
     env = {"WARMPATH_LOG_FORMAT": "json", "WARMPATH_METRICS_BEAT_INTERVAL": "100ms"}
-    router = start.serve(engines=sim.engines(), env=env)
+    router = start.serve(engines=sim.engines(), env=env, tokenizer=False)
     beat = wait_until(lambda: [line for line in router.log().splitlines() if "metrics beat" in line], "a beat")[0]
     fields = json.loads(beat)
     order = ["admissions", "evictions", "lookups", "hits", "latency_count", "latency_sum", "latency_avg"]
@@ -100,8 +106,8 @@ def test_environment_sets_flags_and_the_command_line_wins(start):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stop_signals_exit_0(start, number):
-    sim = start.sim()
-    router = start.serve(engines=sim.engines()).wait_ready()
+    sim = start.sim(tokenizer=False)
+    router = start.serve(engines=sim.engines(), tokenizer=False).wait_ready()
     for process in (router, sim):
         process.signal(number)
         wait_until(lambda p=process: p.popen.poll() is not None, f"{process.name} ends")
@@ -109,8 +115,8 @@ def test_stop_signals_exit_0(start, number):
 
 
 def test_drain_lets_a_stream_end(start):
-    sim = start.sim("--sim-inter-token-latency", "20ms")
-    router = start.serve(engines=sim.engines()).wait_ready()
+    sim = start.sim("--sim-inter-token-latency", "20ms", tokenizer=False)
+    router = start.serve(engines=sim.engines(), tokenizer=False).wait_ready()
     body = {"model": MODEL, "prompt": GUIDE_PROMPT, "max_tokens": 60, "stream": True, "ignore_eos": True}
     received = []
     with httpx.stream("POST", router.url + "/v1/completions", json=body, timeout=20) as answer:

@@ -140,7 +140,7 @@ def test_ambiguous_framing_is_refused(fleet, head):
 
 
 def test_limits_on_head_and_body(start):
-    router = start.serve("--max-request-body", "64KiB", engines=["http://127.0.0.1:9,events=none"])
+    router = start.serve("--max-request-body", "64KiB", engines=["http://127.0.0.1:9,events=none"], tokenizer=False)
     body = b'{"prompt":"' + b"x" * (65 << 10) + b'"}'
     answer = httpx.post(router.url + "/v1/completions", content=body)
     assert answer.status_code == 413 and answer.json()["error"]["message"]
@@ -155,7 +155,7 @@ def test_bodies_and_streams_are_relayed_byte_for_byte(start):
     frames = [b'data: {"choices":[{"text":"\\u00e9\xc3\xa9 "}]  }\n\n', b": comment\r\n\r\n", b"event: x\ndata: {}\n", b"\ndata: [DONE]\n\n"]
     engine = ScriptedEngine(MODEL, {"/v1/completions": lambda handler, body: handler.chunks("text/event-stream; charset=utf-8", frames)})
     try:
-        router = start.serve(engines=[engine.url + ",events=none"]).wait_ready()
+        router = start.serve(engines=[engine.url + ",events=none"], tokenizer=False).wait_ready()
         body = b'{ "model" : "Qwen/Qwen3-0.6B",\n\t"prompt":"\\u00e9", "stream":true, "unknown": [1.50, {"z":1,"a":2}] }  '
         answer = httpx.post(router.url + "/v1/completions", content=body,
                             headers={"Content-Type": "application/json", "Authorization": "Bearer secret-of-the-client"})
@@ -172,7 +172,7 @@ def test_one_retry_elsewhere_before_the_first_byte(start):
     unwell = ScriptedEngine(MODEL, {"/v1/completions": lambda handler, body: handler.reply(503, "application/json", b'{"error":{}}')})
     well = ScriptedEngine(MODEL, {"/v1/completions": lambda handler, body: handler.reply(200, "application/json", b'{"ok":true}')})
     try:
-        router = start.serve(engines=[unwell.url + ",events=none", well.url + ",events=none"])
+        router = start.serve(engines=[unwell.url + ",events=none", well.url + ",events=none"], tokenizer=False)
         wait_until(lambda: all(e["state"] == "healthy" for e in router.endpoints()), "both healthy")
         answers = [router.complete(f"prompt {i}") for i in range(8)]
         assert [a.status_code for a in answers] == [200] * 8
@@ -183,8 +183,8 @@ def test_one_retry_elsewhere_before_the_first_byte(start):
 
 
 def test_a_client_that_leaves_aborts_the_engines_work(start):
-    sim = start.sim("--sim-inter-token-latency", "50ms")
-    router = start.serve(engines=sim.engines()).wait_ready()
+    sim = start.sim("--sim-inter-token-latency", "50ms", tokenizer=False)
+    router = start.serve(engines=sim.engines(), tokenizer=False).wait_ready()
     running = lambda: sum(float(v) for v in re.findall(r"^vllm:num_requests_running\S* (\S+)", httpx.get(sim.engines()[0]["url"] + "/metrics").text, re.M))
     body = {"model": MODEL, "prompt": "x", "max_tokens": 400, "stream": True, "ignore_eos": True}
     with httpx.stream("POST", router.url + "/v1/completions", json=body, timeout=DEADLINE) as answer:
