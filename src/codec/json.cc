@@ -6,6 +6,7 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 namespace warmpath::codec {
@@ -254,6 +255,9 @@ std::optional<int64_t> FindInt(const Json& value, std::string_view key) {
   const Json* member = Find(value, key);
   if (member == nullptr) return std::nullopt;
   if (member->is_int64()) return member->get_int64();
+  if (member->is_uint64() && std::in_range<int64_t>(member->get_uint64())) {
+    return static_cast<int64_t>(member->get_uint64());
+  }
   if (member->is_double()) {
     const double d = member->get_double();
     if (d >= -0x1p63 && d < 0x1p63 && d == std::trunc(d)) return static_cast<int64_t>(d);

@@ -62,6 +62,8 @@ TEST(Json, FindsTypedMembers) {
   EXPECT_EQ(FindInt(v, "i"), 3);
   EXPECT_EQ(FindInt(v, "w"), 4);
   EXPECT_EQ(FindInt(v, "d"), std::nullopt);
+  // Built in memory, small numbers may be unsigned.
+  EXPECT_EQ(FindInt(JsonObject{{"u", uint64_t{5}}}, "u"), 5);
   EXPECT_EQ(FindInt(v, "u"), std::nullopt);
   EXPECT_EQ(FindDouble(v, "i"), 3.0);
   EXPECT_EQ(FindDouble(v, "d"), 1.5);
