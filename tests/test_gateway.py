@@ -189,5 +189,5 @@ def test_a_client_that_leaves_aborts_the_engines_work(start):
     body = {"model": MODEL, "prompt": "x", "max_tokens": 400, "stream": True, "ignore_eos": True}
     with httpx.stream("POST", router.url + "/v1/completions", json=body, timeout=DEADLINE) as answer:
         next(answer.iter_lines())
-        assert running() == 1
+        wait_until(lambda: running() == 1, "the engine decodes")
     wait_until(lambda: running() == 0, "the engine stops decoding", 5)
