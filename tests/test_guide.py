@@ -72,7 +72,8 @@ def test_score_line_has_the_guides_fields(start):
     router = flag_mode(start)
     send(router, GUIDE_PROMPT)
     line = next(line for line in router.log().splitlines() if "Got pod scores" in line)
-    time, level, _, message, fields = line.split("\t")
+    time, level, _, caller, message, fields = line.split("\t")
+    assert re.fullmatch(r"\w+/\w+\.cc:\d+", caller)
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", time)
     assert level == "LEVEL(-4)"
     assert message == "Got pod scores"
