@@ -13,6 +13,8 @@ EventsMetrics::EventsMetrics(Registry& registry)
                                     "Live event messages waiting for a replay to end")),
       queue_capacity(registry.AddGauge(std::string(kPrefix) + "pool_capacity",
                                        "Event messages one socket queues before the engine drops")),
+      silent_engines(registry.AddCounter("warmpath_events_silent_engines_total",
+                                         "Engines found to get traffic and send no KV events")),
       registry_(registry) {}
 
 std::string EventsMetrics::Bounded(const std::string& pod) {

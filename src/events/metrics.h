@@ -44,6 +44,7 @@ class EventsMetrics {
   Gauge active_subscribers;
   Gauge queue_depth;
   Gauge queue_capacity;
+  Counter silent_engines;  // reported for traffic without stores
 
  private:
   std::string Bounded(const std::string& pod) EXCLUDES(mutex_);

@@ -307,6 +307,7 @@ void Worker::Tick() {
            "*:5557\"}'; with an "
            "endpoint without * the engine connects instead of binding",
            {"endpoint", PodOf(*slot)}, {"address", slot->publisher->options().address});
+    metrics_.silent_engines.Add();
   }
   if (depth != shown_depth_) metrics_.queue_depth.Add(depth - shown_depth_);
   shown_depth_ = depth;
