@@ -24,7 +24,7 @@ ldd "$binary" | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' |
 # What was packed must start with its own libraries, wherever it is unpacked.
 packed=$(env -i "$stage/bin/warmpath" --version)
 foreign=$(ldd "$stage/bin/warmpath" | awk '$2 == "=>" && $3 ~ /^\// { print $3 }' |
-  grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv)\.so' | grep -v "/$name/lib/" || true)
+  grep -vE '/(libc|libm|libdl|librt|libpthread|libresolv)\.so' | grep -vF "/$name/bin/../lib/" || true)
 [ -z "$foreign" ] || die "the packed binary still loads: $foreign"
 tar -C build/package -czf "build/$name.tar.gz" "$name"
 rm -rf build/package
