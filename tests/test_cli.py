@@ -27,7 +27,7 @@ def test_help(command):
 
 @pytest.mark.parametrize("args, named", [
     (["serve", "--bogus"], "--bogus"),
-    (["frobnicate"], "subcommand"),
+    (["frobnicate"], "frobnicate"),
     ([], "subcommand"),
     (["serve"], "--endpoint"),
     (["serve", "--endpoint", "ftp://127.0.0.1:1"], "ftp://127.0.0.1:1"),

@@ -197,7 +197,7 @@ void AddConfig(CLI::App& root, Action& action) {
 }
 
 // One line that names the flag, the value and what is allowed.
-int UsageError(const CLI::App& root, const CLI::ParseError& error) {
+int UsageError(const CLI::App& root, const CLI::ParseError& error, const char* first_word) {
   std::string name = "warmpath";
   const CLI::App* at = &root;
   while (!at->get_subcommands().empty()) {
@@ -205,6 +205,12 @@ int UsageError(const CLI::App& root, const CLI::ParseError& error) {
     name += " " + at->get_name();
   }
   std::string message = error.what();
+  if (at == &root && first_word != nullptr && *first_word != '-') {
+    message = fmt::format("\"{}\" is not a command; commands are", first_word);
+    for (const CLI::App* command : root.get_subcommands([](const CLI::App*) { return true; })) {
+      message += " " + command->get_name();
+    }
+  }
   for (char& c : message) {
     if (c == '\n') c = ' ';
   }
@@ -232,7 +238,7 @@ int RunCli(int argc, char** argv) {
     root.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return root.exit(error);
-    return UsageError(root, error);
+    return UsageError(root, error, argc > 1 ? argv[1] : nullptr);
   }
   return action();
 }

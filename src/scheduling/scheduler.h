@@ -54,8 +54,8 @@ class Scheduler {
   void Observe(const Observation& observation) const;
   // {scorer name: weight} of the profile in use.
   const std::vector<ProfilePlugin>& scorers() const;
-  // The name ("type/name") under which "Got pod scores" is logged: of the first scorer that looks at
-  // cached prefixes (prefix scorers, expected-cost-scorer), or "" when none is configured.
+  // The name ("type/name") under which "Got pod scores" is logged: of the first scorer that looks
+  // at cached prefixes (prefix scorers, expected-cost-scorer), or "" when none is configured.
   const std::string& prefix_scorer() const;
 
  private:
