@@ -391,6 +391,20 @@ TEST(ExpectedCost, LearnsASlowEndpointFromItsFirstTokens) {
   EXPECT_NEAR(decision.scores[0].scores[0], 0.25, 0.05);
 }
 
+TEST(ExpectedCost, SpreadsColdPromptsOverMachinesThatOnlyNoiseTellsApart) {
+  const auto scheduler = Make(DefaultSchedulerSpec().plugins);
+  for (int i = 0; i < 40; ++i) {
+    const auto tokens = static_cast<uint64_t>(500 + 100 * (i % 20));
+    const double seconds = 0.005 + 100e-6 * static_cast<double>(tokens);
+    scheduler->Observe({1, tokens, {}, FromSeconds(seconds * 1.1)});
+    scheduler->Observe({2, tokens, {}, FromSeconds(seconds * 0.9)});
+  }
+  const Request request = MakeRequest("a prompt=2000\nb prompt=2000");
+  int picks_of_a = 0;
+  for (int i = 0; i < 10; ++i) picks_of_a += scheduler->Schedule(request).picked.front() == 0;
+  EXPECT_EQ(picks_of_a, 5);
+}
+
 TEST(SchedulerThreads, DecidesAndLearnsConcurrently) {
   const auto scheduler = Make(DefaultSchedulerSpec().plugins);
   const Request request = MakeRequest("a prompt=1000\nb prompt=1000\nc prompt=1000 match=2/9");

@@ -18,6 +18,10 @@ constexpr double kDecodesToHalve = 64;  // so many decodes double a prefill's ti
 constexpr double kStale = 0.995;        // weight lost per observation made elsewhere
 constexpr double kTieStep = 1e-6;       // between the scores of tied candidates
 constexpr size_t kMaxEndpoints = 10'000;
+// Estimates of equal machines scatter, and a cold prefix would always go to the luckiest one. Only
+// a difference beyond this factor, for a prompt of kTypicalTokens, is taken for another kind of
+// machine.
+constexpr double kSameSpeed = 1.25, kTypicalTokens = 1000;
 
 // How much slower prefill is beside the decodes of `load`.
 double Slowdown(const fleet::InflightLoad& load) {
@@ -45,7 +49,9 @@ PrefillRates ExpectedCostScorer::RatesLocked(const Learned* learned) const {
   // believed for ever.
   PrefillEstimator estimator = learned->estimator;
   estimator.Forget(std::pow(kStale, static_cast<double>(observations_ - learned->observed_at)));
-  return estimator.Estimate(shared);
+  const PrefillRates own = estimator.Estimate(shared);
+  const double ratio = own.Seconds(kTypicalTokens) / shared.Seconds(kTypicalTokens);
+  return ratio < kSameSpeed && ratio > 1 / kSameSpeed ? shared : own;
 }
 
 PrefillRates ExpectedCostScorer::RatesOf(fleet::EndpointId endpoint) const {
