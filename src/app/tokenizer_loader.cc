@@ -19,7 +19,8 @@ Result<std::shared_ptr<const prompt::Encoder>> LoadEncoder(const std::string& na
 
 }  // namespace
 
-TokenizerLoader::TokenizerLoader(std::string model, std::string source, routing::Director& director)
+TokenizerLoader::TokenizerLoader(std::string model, std::string source, routing::Director& director,
+                                 Loaded loaded)
     : model_(std::move(model)),
       source_(std::move(source)),
       director_(director),
