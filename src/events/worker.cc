@@ -168,8 +168,10 @@ void Worker::Poll() {
   // next turn.
   size_t at = 1;
   const auto ready = [&](const ZmqSocket& socket) {
-    return at < items.size() && items[at].socket == socket.handle() && socket &&
-           (items[at++].revents & ZMQ_POLLIN) != 0;
+    if (!socket || at >= items.size() || items[at].socket != socket.handle()) return false;
+    const zmq_pollitem_t& item = items[at];
+    ++at;
+    return (item.revents & ZMQ_POLLIN) != 0;
   };
   if (ready(bound_)) ReadBound();
   for (const auto& slot : slots_) {
