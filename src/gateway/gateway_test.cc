@@ -325,6 +325,7 @@ TEST_F(GatewayTest, NobodyReachableIsA503WithRetryAfter) {
     EXPECT_NE(answer.find("x-request-id: n\r\n"), std::string::npos);
     EXPECT_NE(answer.find("\"error\":{\"message\":"), std::string::npos);
   }
+  EXPECT_EQ(director_.FindRecord("n")->status, 503);
 }
 
 TEST_F(GatewayTest, AClientThatLeavesCancelsTheEngineAndItsBooking) {
@@ -421,6 +422,21 @@ TEST_F(GatewayTest, ASlowTokenizationIsNotWaitedForLongerThanAllowed) {
   EXPECT_TRUE(Ask(Post(body, "x-request-id: slow\r\n")).starts_with("HTTP/1.1 200 "));
   EXPECT_EQ(director_.FindRecord("slow")->tokens_note, "tokenization took too long");
   release.set_value();
+}
+
+TEST_F(GatewayTest, TokensNobodyWaitsForAreNotMade) {
+  StartEngines(1, [](int, Exchange exchange) { Ok(exchange); });
+  GatewayOptions options;
+  options.decision_timeout = 20ms;
+  StartGateway(options);
+  std::promise<void> release, drained;
+  ASSERT_TRUE(pool_.TryRun([&] { release.get_future().wait(); }));
+  const std::string body = R"({"model":"m","prompt":")" + std::string(200'000, 'x') + "\"}";
+  EXPECT_TRUE(Ask(Post(body)).starts_with("HTTP/1.1 200 "));
+  ASSERT_TRUE(pool_.TryRun([&] { drained.set_value(); }));
+  release.set_value();
+  drained.get_future().wait();
+  EXPECT_NE(metrics_.Render().find("warmpath_prepare_duration_seconds_count 0"), std::string::npos);
 }
 
 TEST_F(GatewayTest, AnswersForItselfInOpenAisShape) {

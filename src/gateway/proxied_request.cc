@@ -45,8 +45,11 @@ void ProxiedRequest::Start() {
 // ---- preparing
 
 void ProxiedRequest::PrepareOnPool() {
+  tokens_wanted_ = std::make_shared<std::atomic<bool>>(true);
   const auto work = [weak = weak_from_this(), loop = &exchange_->loop(), body = body_,
-                     director = &shared_->deps.director, id = request_id_, api = api_] {
+                     director = &shared_->deps.director, id = request_id_, api = api_,
+                     wanted = tokens_wanted_] {
+    if (!wanted->load(std::memory_order_relaxed)) return;
     auto result = std::make_shared<Result<routing::Prepared>>(director->Prepare(id, api, *body));
     loop->Post([weak, result] {
       if (const auto self = weak.lock()) self->OnPrepared(std::move(*result));
@@ -73,13 +76,18 @@ void ProxiedRequest::PrepareByLoad(const char* note) {
 
 void ProxiedRequest::OnPrepared(Result<routing::Prepared> prepared) {
   if (done_ || prepared_) return;  // too late
-  decision_timer_.Cancel();
+  StopWaitingForTokens();
   if (!prepared) {
     Refuse(FromRouting(prepared.error()));
     return;
   }
   prepared_ = std::move(*prepared);
   Route();
+}
+
+void ProxiedRequest::StopWaitingForTokens() {
+  decision_timer_.Cancel();
+  if (tokens_wanted_) tokens_wanted_->store(false, std::memory_order_relaxed);
 }
 
 // ---- sending
@@ -185,7 +193,7 @@ void ProxiedRequest::OnError(net::CallFailure failure, const Error& error) {
     shared_->metrics.broken_streams.Add();
     WP_LOG(kWarn, "gateway", "answer broken off", {"x-request-id", request_id_},
            {"endpoint", outcome_->endpoint().name()}, {"reason", error.message});
-    outcome_->Failed(error.message);
+    outcome_->Failed(error.message, status_);
     Done();
     exchange_->Abort();
     return;
@@ -196,17 +204,17 @@ void ProxiedRequest::OnError(net::CallFailure failure, const Error& error) {
                    error.message)) {
     return;
   }
-  outcome_->Failed(error.message);
   WP_LOG(kWarn, "gateway", "endpoint failed", {"x-request-id", request_id_},
          {"endpoint", outcome_->endpoint().name()}, {"reason", error.message});
   // What went wrong inside the deployment is for its logs; the client learns what to do.
+  ApiError answer{502, "the model server failed before answering", "upstream_failed", 0};
   if (failure == net::CallFailure::kTimeout) {
-    Refuse({504, "the model server did not answer in time", "upstream_timeout", 0});
+    answer = {504, "the model server did not answer in time", "upstream_timeout", 0};
   } else if (connect) {
-    Refuse({503, "no model server could be reached", "upstream_unreachable", 1});
-  } else {
-    Refuse({502, "the model server failed before answering", "upstream_failed", 0});
+    answer = {503, "no model server could be reached", "upstream_unreachable", 1};
   }
+  outcome_->Failed(error.message, answer.status);
+  Refuse(answer);
 }
 
 void ProxiedRequest::OnClientGone() {
@@ -227,7 +235,7 @@ void ProxiedRequest::Refuse(const ApiError& error) {
 
 void ProxiedRequest::Done() {
   done_ = true;
-  decision_timer_.Cancel();
+  StopWaitingForTokens();
   call_.reset();  // cancels what is under way
   outcome_.reset();
 }

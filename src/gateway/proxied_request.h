@@ -6,6 +6,7 @@
 //              ^ failure before the head, 502/503/504: Route again, excluding the endpoint, once
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <string>
@@ -39,6 +40,7 @@ class ProxiedRequest : public std::enable_shared_from_this<ProxiedRequest> {
   void PrepareOnPool();
   void PrepareByLoad(const char* note);
   void OnPrepared(Result<routing::Prepared> prepared);
+  void StopWaitingForTokens();
   void Route();
   void Send(routing::Outcome outcome);
   // True when the request is on its way to another endpoint.
@@ -62,6 +64,9 @@ class ProxiedRequest : public std::enable_shared_from_this<ProxiedRequest> {
 
   std::optional<routing::Prepared> prepared_;
   net::Timer decision_timer_;
+  // False once nobody waits for the pool's result, so that a backlog of such work is passed over.
+  // Nothing is published through it: relaxed is enough. Null when the pool was not asked.
+  std::shared_ptr<std::atomic<bool>> tokens_wanted_;
   std::vector<fleet::EndpointId> tried_;
   std::optional<routing::Outcome> outcome_;
   std::unique_ptr<net::HttpCall> call_;

@@ -98,9 +98,10 @@ Director::Director(DirectorDeps deps, DirectorOptions options)
   registry.OnRender([weak = std::weak_ptr(state_), admissions, evictions, blocks, bytes] {
     const auto state = weak.lock();
     if (state == nullptr) return;
+    // Read under the lock: of two renderings at once the second must not see older counts.
+    MutexLock lock(state->due_mutex);
     const index::IndexStats stats = state->deps.index.stats();
     const uint64_t evicted = stats.evicted_removed + stats.evicted_cleared + stats.evicted_budget;
-    MutexLock lock(state->due_mutex);
     admissions.Add(static_cast<double>(stats.admissions - state->admissions_shown));
     evictions.Add(static_cast<double>(evicted - state->evictions_shown));
     state->admissions_shown = stats.admissions;
@@ -188,8 +189,11 @@ Result<Outcome> Director::Decide(Prepared& prepared,
   const DirectorDeps& deps = state.deps;
   const TimePoint begin = deps.clock.Now();
   const std::shared_ptr<const fleet::Snapshot> snapshot = deps.fleet.snapshot();
+  // A retry that finds nobody leaves the request with the answer of its first endpoint.
+  const bool retry = !exclude.empty();
   auto endpoints = EligibleEndpoints(*snapshot, prepared.view.model, exclude);
   if (!endpoints) {
+    if (retry) return tl::unexpected(endpoints.error());
     state.metrics.CountError(prepared.view.model,
                              std::to_string(HttpStatusOf(endpoints.error().code)));
     return tl::unexpected(endpoints.error());
@@ -227,9 +231,11 @@ Result<Outcome> Director::Decide(Prepared& prepared,
   record->attempts = prepared.decisions;
   record->decision_ms = ToSeconds(deps.clock.Now() - begin + prepared.prepare_time) * 1e3;
   if (decision.picked.empty()) {
-    record->status = HttpStatusOf(Code::kOutOfBounds);
-    state.records.Add(std::move(record));
-    state.metrics.CountError(target_model, "429");
+    if (!retry) {
+      record->status = HttpStatusOf(Code::kOutOfBounds);
+      state.records.Add(std::move(record));
+      state.metrics.CountError(target_model, "429");
+    }
     return Fail(Code::kOutOfBounds,
                 "Every engine was filtered out for this request; try again later.");
   }

@@ -87,9 +87,9 @@ class Outcome {
   // usage of the response, as the engine reports it. `cached_tokens` absent: not reported in this
   // response.
   void Usage(uint64_t prompt_tokens, std::optional<uint64_t> cached_tokens);
-  // The connection failed or the endpoint answered 502/503/504 and the request goes elsewhere:
-  // releases everything at once.
-  void Failed(const std::string& reason);
+  // The endpoint failed: releases everything at once. `status`: the HTTP status the client got; 0
+  // when the request goes elsewhere.
+  void Failed(const std::string& reason, int status = 0);
   // The answer is complete with this HTTP status.
   void Finish(int status);
   // The client went away.

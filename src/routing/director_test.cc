@@ -152,6 +152,25 @@ TEST_F(DirectorTest, AFailedAttemptReleasesAtOnceAndTheRetryGoesElsewhere) {
   EXPECT_EQ(director_.Decide(*prepared, {IdOf("a"), IdOf("b")}).error().code, Code::kUnavailable);
 }
 
+TEST_F(DirectorTest, ARequestWithoutAnAnswerIsOneErrorAndItsRecordSaysWhich) {
+  auto prepared = director_.Prepare("r", prompt::Api::kCompletions, Body(Tokens(40)));
+  ASSERT_TRUE(prepared);
+  auto first = director_.Decide(*prepared);
+  ASSERT_TRUE(first);
+  clock_.Advance(20ms);
+  EXPECT_FALSE(director_.Decide(*prepared, {IdOf("a"), IdOf("b")}));
+  first->Failed("connection reset", 502);
+  const auto record = director_.FindRecord("r");
+  ASSERT_TRUE(record);
+  EXPECT_EQ(record->status, 502);
+  EXPECT_FALSE(record->aborted);
+  EXPECT_DOUBLE_EQ(*record->total_ms, 20);
+  const std::string metrics = metrics_.Render();
+  EXPECT_NE(metrics.find("error_code=\"502\""), std::string::npos);
+  EXPECT_EQ(metrics.find("error_code=\"503\""), std::string::npos)
+      << "the retry that found nobody is not an error of its own";
+}
+
 TEST_F(DirectorTest, NeverMatchesASaltedPromptAgainstAnotherSalt) {
   StoreAt("a", Tokens(160), 0, "", "tenant-a");
   EXPECT_EQ(Route(Body(Tokens(200))).predicted_cached_tokens(), 0u);

@@ -95,14 +95,21 @@ void Outcome::Usage(uint64_t prompt_tokens, std::optional<uint64_t> cached_token
   });
 }
 
-void Outcome::Failed(const std::string& reason) {
+void Outcome::Failed(const std::string& reason, int status) {
   OutcomeState& s = *state_;
   if (s.ended) return;
   s.ended = true;
   s.ticket.Release();
-  for (const index::HoldId hold : s.holds) s.director->deps.index.Release(hold);
-  s.director->deps.fleet.ReportFailure(s.endpoint->id, reason);
-  s.director->metrics.ForModel(s.model).running.Add(-1);
+  DirectorState& director = *s.director;
+  for (const index::HoldId hold : s.holds) director.deps.index.Release(hold);
+  director.deps.fleet.ReportFailure(s.endpoint->id, reason);
+  director.metrics.ForModel(s.model).running.Add(-1);
+  if (status >= 400) director.metrics.CountError(s.model, std::to_string(status));
+  const TimePoint now = director.deps.clock.Now();
+  director.records.Update(*s.record, [&](DecisionRecord& record) {
+    record.status = status;
+    record.total_ms = Milliseconds(now - s.started);
+  });
 }
 
 void Outcome::Finish(int status) {
