@@ -241,7 +241,7 @@ void ClientCall::Parse(std::string_view input) {
       case Http1Parser::Event::kBody:
         if (handlers_.on_data) {
           // Cancel inside on_data must not destroy what is running.
-          const auto on_data = std::move(handlers_.on_data);
+          auto on_data = std::move(handlers_.on_data);
           on_data(parser_.body());
           if (phase_ != Phase::kDone) handlers_.on_data = std::move(on_data);
         }
