@@ -40,8 +40,8 @@ struct Probe {
   std::shared_ptr<const Endpoint> state;
   bool removed = false;
   int failures = 0;  // rounds in a row
-  uint64_t reports =
-      0;  // ReportFailure calls; a round that began before the last one proves nothing
+  // ReportFailure calls; a round that began before the last one proves nothing.
+  uint64_t reports = 0;
 
   // Loop only.
   net::Timer next;
@@ -81,8 +81,7 @@ struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
         clock(time),
         metrics(registry, options.pool_name) {}
 
-  // --- State, any thread
-  // -------------------------------------------------------------------------------------------------------
+  // ---- State, any thread
 
   std::shared_ptr<const Snapshot> Current() const { return std::atomic_load(&snapshot); }
 
@@ -211,8 +210,7 @@ struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
     Notify();
   }
 
-  // --- Rounds, loop only
-  // --------------------------------------------------------------------------------------------------------
+  // ---- Rounds, loop only
 
   void Schedule(const std::shared_ptr<Probe>& probe, Duration delay) {
     probe->next = loop.After(delay, [weak = weak_from_this(), weak_probe = std::weak_ptr(probe)] {

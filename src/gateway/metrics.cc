@@ -8,13 +8,11 @@ constexpr char kAnswersHelp[] = "Responses sent by the gateway, by class of stat
 constexpr char kRetries[] = "warmpath_gateway_retries_total";
 constexpr char kRetriesHelp[] =
     "Requests sent to a second endpoint: the first refused the connection (connect), closed it "
-    "before "
-    "answering (reset) or answered 502, 503 or 504 (status).";
+    "before answering (reset) or answered 502, 503 or 504 (status).";
 constexpr char kByLoad[] = "warmpath_gateway_routed_by_load_total";
 constexpr char kByLoadHelp[] =
     "Requests routed without exact tokens because tokenizing took longer than --decision-timeout "
-    "(timeout) or its "
-    "queue was full (queue_full).";
+    "(timeout) or its queue was full (queue_full).";
 
 }  // namespace
 

@@ -177,8 +177,8 @@ struct KvIndex::Impl {
   }
 
   // Ends the copies of one alias in the tiers of `tier_mask`; the node goes when nothing is left on
-  // it. When the copy is gone
-  // (*copy_gone) the caller erases the alias from the holder's table. Returns residencies ended.
+  // it. When the copy is gone (*copy_gone) the caller erases the alias from the holder's table.
+  // Returns residencies ended.
   size_t Drop(Node& node, PackedHolder holder, AliasKey alias, uint32_t tier_mask, Reason reason,
               bool* copy_gone) REQUIRES(mutex) {
     const auto copy = CopyOf(node, holder, alias);

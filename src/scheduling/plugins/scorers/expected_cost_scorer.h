@@ -2,10 +2,11 @@
 //
 //   cost = wait + k * prefill(uncached tokens) + e * recompute(blocks that must leave the cache)
 //
-//   wait       uncached prefill tokens in flight there (and requests waiting there that are not
-//   ours), at its rate prefill    base + per_token * tokens, slower while it decodes (twice at 64
-//   decodes) recompute  per_token * block size * blocks; blocks = what exceeds the capacity once
-//   the new ones are stored
+//   - wait: uncached prefill tokens in flight there (and requests waiting there that are not ours),
+//     at its rate
+//   - prefill: base + per_token * tokens, slower while it decodes (twice at 64 decodes)
+//   - recompute: per_token * block size * blocks; blocks = what exceeds the capacity once the new
+//     ones are stored
 //
 // k = 3: a hit spares everyone behind it too. e = 0.6: an evicted block is probably needed again.
 // base and per_token are learned per endpoint (prefill_rates.h). Score = lowest cost / cost.
