@@ -56,7 +56,7 @@ size_t EventEnd(std::string_view text) {
   return lf == std::string_view::npos ? lf : lf + 2;
 }
 
-// The last `"usage"` whose value is not null: with include_usage every chunk has the key.
+// Whether some `"usage"` is an object: with include_usage every chunk has the key, mostly null.
 bool CarriesUsage(std::string_view event) {
   for (size_t at = event.find(kUsageKey); at != std::string_view::npos;
        at = event.find(kUsageKey, at + 1)) {
