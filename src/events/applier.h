@@ -30,8 +30,8 @@ struct ApplierCounts {
   uint64_t orphan_blocks_dropped = 0;
   uint64_t stores_of_other_groups = 0;  // sliding-window, mamba and other groups
   uint64_t removals_of_other_groups = 0;
-  uint64_t stores_of_other_sizes =
-      0;  // block size is not the one learned (connectors with chunks of their own)
+  // Block size is not the one learned (connectors with chunks of their own).
+  uint64_t stores_of_other_sizes = 0;
   uint64_t unknown_extras = 0;
 };
 

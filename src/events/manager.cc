@@ -76,6 +76,10 @@ class ManagerImpl final : public EventsManager {
     BoundIdentity::Candidate candidate;  // with addresses only in bind mode
   };
 
+  using Addresses = std::map<fleet::EndpointId, std::vector<std::string>>;
+
+  // Of the endpoints whose bound publisher has no address yet. May block.
+  Addresses Resolve(const fleet::Snapshot& snapshot) const EXCLUDES(mutex_);
   std::shared_ptr<Slot> MakeSlot(const fleet::Endpoint& endpoint, uint16_t rank,
                                  const std::shared_ptr<EndpointWatch>& watch);
   Worker& WorkerOf(const Entry& entry) const {
@@ -114,9 +118,28 @@ std::shared_ptr<Slot> ManagerImpl::MakeSlot(const fleet::Endpoint& endpoint, uin
   return slot;
 }
 
+ManagerImpl::Addresses ManagerImpl::Resolve(const fleet::Snapshot& snapshot) const {
+  Addresses found;
+  {
+    ReaderLock lock(mutex_);
+    for (const auto& endpoint : snapshot.endpoints) {
+      const auto known = endpoints_.find(endpoint->id);
+      const bool resolved = known != endpoints_.end() && !known->second.candidate.addresses.empty();
+      if (endpoint->spec.events.empty() && !resolved) found[endpoint->id];
+    }
+  }
+  for (auto& [id, addresses] : found) {
+    const std::string& host = snapshot.Find(id)->spec.url.address.host;
+    addresses = options_.resolve ? options_.resolve(host) : AddressesOf(host);
+  }
+  return found;
+}
+
 void ManagerImpl::SetEndpoints(const fleet::Snapshot& snapshot) {
   MutexLock changing(changing_);
   const bool bind = !options_.bind.empty();
+  // Before the lock that every request takes.
+  Addresses resolved = bind ? Resolve(snapshot) : Addresses();
   WriterLock lock(mutex_);
   std::erase_if(endpoints_, [&](const auto& entry) {
     const auto endpoint = snapshot.Find(entry.first);
@@ -135,17 +158,16 @@ void ManagerImpl::SetEndpoints(const fleet::Snapshot& snapshot) {
       entry.events = endpoint->spec.events;
       entry.replay = endpoint->spec.replay;
       entry.ranks = std::max<uint16_t>(1, endpoint->spec.data_parallel);
-      const net::HostPort& address = endpoint->spec.url.address;
       const bool bound = bind && entry.events.empty();
-      entry.candidate = {endpoint->id,
-                         bound ? AddressesOf(address.host) : std::vector<std::string>(),
-                         address.port};
+      entry.candidate = {endpoint->id, {}, endpoint->spec.url.address.port};
       for (uint16_t rank = 0; rank < entry.ranks && (bound || !entry.events.empty()); ++rank) {
         entry.slots.push_back(MakeSlot(*endpoint, rank, entry.watch));
         WorkerOf(entry).Add(entry.slots.back());
       }
     }
     entry.watch->HintBlockSize(endpoint->load.block_size);
+    if (const auto found = resolved.find(endpoint->id); found != resolved.end())
+      entry.candidate.addresses = std::move(found->second);
     if (!entry.candidate.addresses.empty()) candidates.push_back(entry.candidate);
   }
   if (bind) workers_[0]->SetCandidates(std::move(candidates));

@@ -30,6 +30,8 @@ struct EventsOptions {
   Duration max_orphan_age = std::chrono::seconds(10);
   Duration silent_after = std::chrono::seconds(10);  // traffic but no store for this long: reported
   Duration replay_timeout = std::chrono::seconds(5);  // without a frame
+  // Numeric addresses of an engine's host, for bind mode; may block. Empty: the system's resolver.
+  std::function<std::vector<std::string>(const std::string& host)> resolve{};
 };
 
 // What is known of one publisher (endpoint, rank): the events part of the capability card.
@@ -40,8 +42,7 @@ struct PublisherStatus {
   bool connected = false;  // transport up (dial), or at least one message seen (bind)
   uint64_t received = 0;   // batches applied
   int64_t last_seq = -1;
-  uint64_t gaps =
-      0;  // sequence gaps seen (missing batches not recovered by replay cleared the endpoint)
+  uint64_t gaps = 0;      // sequence gaps seen; a gap that replay did not fill cleared the endpoint
   uint64_t replayed = 0;  // batches recovered
   uint64_t restarts = 0;
   uint64_t errors = 0;      // undecodable batches or events, orphans dropped

@@ -8,6 +8,7 @@
 #include <atomic>
 #include <deque>
 #include <functional>
+#include <future>
 #include <mutex>
 #include <thread>
 
@@ -292,6 +293,55 @@ TEST_F(ManagerTest, BoundSocketTakesPublishersThatProveTheirAddress) {
                std::string::npos;
   }));
   EXPECT_EQ(index_.stats().blocks, 2u);
+}
+
+TEST_F(ManagerTest, AnEngineWhoseNameResolvesLateIsHeard) {
+  EventsOptions options;
+  options.bind = "tcp://127.0.0.1:*";
+  std::atomic<bool> known{false};
+  options.resolve = [&](const std::string&) {
+    return known ? std::vector<std::string>{"127.0.0.1"} : std::vector<std::string>();
+  };
+  Make(options);
+  Set({Endpoint(1, 8000, 0)});
+  FakeEngine engine(1, "kv@127.0.0.1:8000@m");
+  engine.Connect(manager_->bound_port());
+  engine.AwaitSubscriber();
+  engine.Publish(0);
+  EXPECT_TRUE(Eventually([&] {
+    return registry_.Render().find("unassigned_messages_total{reason=\"unknown_endpoint\"} 1") !=
+           std::string::npos;
+  }));
+  known = true;
+  Set({Endpoint(1, 8000, 0)});
+  engine.Publish(0);
+  EXPECT_TRUE(Eventually([&] {
+    if (Resident({1, 0}, 1) == 1) return true;
+    engine.Publish(0);  // the new addresses reach the worker some time after the call
+    return false;
+  }));
+}
+
+TEST_F(ManagerTest, RequestsDoNotWaitForASlowResolver) {
+  EventsOptions options;
+  options.bind = "tcp://127.0.0.1:*";
+  std::promise<void> asked, answer;
+  options.resolve = [&](const std::string&) {
+    asked.set_value();
+    answer.get_future().wait();
+    return std::vector<std::string>{"127.0.0.1"};
+  };
+  Make(options);
+  std::thread setter([&] { Set({Endpoint(1, 8000, 0)}); });
+  asked.get_future().wait();
+  auto request = std::async(std::launch::async, [&] {
+    manager_->NoteTraffic(1, 100);
+    return manager_->block_size(1);
+  });
+  EXPECT_EQ(request.wait_for(20s), std::future_status::ready);
+  answer.set_value();
+  setter.join();
+  EXPECT_EQ(Status().address, "bind");
 }
 
 TEST_F(ManagerTest, SaysWhichFlagASilentEngineNeeds) {

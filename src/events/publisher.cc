@@ -1,5 +1,7 @@
 #include "events/publisher.h"
 
+#include <limits>
+
 #include "base/hash.h"
 #include "base/log.h"
 
@@ -12,6 +14,8 @@ using Verdict = SequenceTracker::Verdict;
 // A replay that leads straight into the next one this often is not getting anywhere.
 constexpr int kMaxReplaysInARow = 4;
 constexpr Duration kWarningInterval = std::chrono::seconds(10);
+// No engine counts that far; one more would not fit the tracker's signed count.
+constexpr uint64_t kMaxSequence = std::numeric_limits<int64_t>::max() - 1;
 
 }  // namespace
 
@@ -45,7 +49,9 @@ void Publisher::OnDisconnected() {
 void Publisher::OnLive(uint64_t sequence, std::string_view payload, TimePoint now) {
   metrics_.messages.Add();
   shown_.last_message = now.time_since_epoch().count();
-  if (replaying_) {
+  if (sequence > kMaxSequence) {
+    OnMalformed();
+  } else if (replaying_) {
     Keep(sequence, payload);
   } else {
     replays_in_a_row_ = 0;
@@ -202,6 +208,10 @@ void Publisher::NoteRestart() {
 
 void Publisher::OnReplayed(uint64_t sequence, std::string_view payload, TimePoint now) {
   if (!replaying_) return;
+  if (sequence > kMaxSequence) {
+    OnMalformed();
+    return;
+  }
   const uint64_t digest = Xxh3(payload, 0);
   const bool verifying = verifying_;
   verifying_ = false;

@@ -49,7 +49,7 @@ class Publisher {
   void OnConnected(TimePoint now);
   void OnDisconnected();
   void OnLive(uint64_t sequence, std::string_view payload, TimePoint now);
-  void OnMalformed();  // a message without the three frames
+  void OnMalformed();  // a message without the three frames, or numbered beyond reason
   void OnReplayed(uint64_t sequence, std::string_view payload, TimePoint now);
   void OnReplayEnd(TimePoint now);
   void OnReplayFailed(TimePoint now);

@@ -233,6 +233,18 @@ TEST_F(PublisherTest, AnUnreadableBatchForgetsAndGoesOn) {
   EXPECT_EQ(Status().errors, 2u);
 }
 
+TEST_F(PublisherTest, ASequenceBeyondReasonIsMalformed) {
+  Make(true);
+  publisher_->OnLive(~uint64_t{0}, Batch(0), now_);
+  EXPECT_EQ(Status().last_seq, -1);
+  publisher_->OnConnected(now_);
+  publisher_->OnReplayed(~uint64_t{0} >> 1, Batch(0), now_);
+  EXPECT_EQ(Status().last_seq, -1);
+  EXPECT_EQ(Status().errors, 2u);
+  Answer(2);
+  EXPECT_EQ(Status().last_seq, 1);
+}
+
 TEST_F(PublisherTest, LeavesNothingBehind) {
   Make(false);
   Live(0);
