@@ -142,8 +142,9 @@ def test_ambiguous_framing_is_refused(fleet, head):
 def test_limits_on_head_and_body(start):
     router = start.serve("--max-request-body", "64KiB", engines=["http://127.0.0.1:9,events=none"], tokenizer=False)
     body = b'{"prompt":"' + b"x" * (65 << 10) + b'"}'
-    answer = httpx.post(router.url + "/v1/completions", content=body)
-    assert answer.status_code == 413 and answer.json()["error"]["message"]
+    answer = httpx.post(router.url + "/v1/completions", content=body, headers={"x-request-id": "too-big"})
+    assert answer.status_code == 413 and answer.json()["error"]["code"] == "request_too_large"
+    assert answer.headers["x-request-id"] == "too-big"
     head = b"GET /v1/models HTTP/1.1\r\nHost: a\r\n" + b"X-Long: " + b"y" * (1 << 20) + b"\r\n\r\n"
     try:
         assert raw(router.url, head).split()[1] in {b"431", b"400"}
@@ -188,6 +189,7 @@ def test_a_client_that_leaves_aborts_the_engines_work(start):
     running = lambda: sum(float(v) for v in re.findall(r"^vllm:num_requests_running\S* (\S+)", httpx.get(sim.engines()[0]["url"] + "/metrics").text, re.M))
     body = {"model": MODEL, "prompt": "x", "max_tokens": 400, "stream": True, "ignore_eos": True}
     with httpx.stream("POST", router.url + "/v1/completions", json=body, timeout=DEADLINE) as answer:
-        next(answer.iter_lines())
+        lines = answer.iter_lines()  # kept: closing it would close the answer
+        next(lines)
         wait_until(lambda: running() == 1, "the engine decodes")
     wait_until(lambda: running() == 0, "the engine stops decoding", 5)
