@@ -25,6 +25,7 @@ def test_engine_comes_late_goes_away_and_returns(start):
 
     assert sim.stop() == 0
     wait_until(lambda: not router.ready(), "not ready without engines")
+    wait_until(lambda: router.blocks() == 0, "nothing is kept of an engine that is gone")
     assert router.complete(GUIDE_PROMPT).status_code in (502, 503)
 
     start.sim(port=port, events=events)

@@ -29,6 +29,10 @@ class EndpointWatch {
     hinted_block_size_.store(block_size, std::memory_order_relaxed);
   }
 
+  // By its API: whether the engine failed its last health checks.
+  void NoteHealth(bool down) { down_.store(down, std::memory_order_relaxed); }
+  bool down() const { return down_.load(std::memory_order_relaxed); }
+
   // 0 = none yet.
   uint32_t block_size() const { return block_size_.load(std::memory_order_relaxed); }
   bool silent(TimePoint now, Duration after) const;
@@ -42,6 +46,7 @@ class EndpointWatch {
   const std::string name_;
   std::atomic<uint32_t> block_size_{0};
   std::atomic<uint32_t> hinted_block_size_{0};
+  std::atomic<bool> down_{false};
   std::atomic<bool> store_seen_{false};
   std::atomic<bool> reported_{false};
   std::atomic<Duration::rep> first_traffic_{0};  // since the clock's epoch; 0 = none

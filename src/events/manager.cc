@@ -166,6 +166,7 @@ void ManagerImpl::SetEndpoints(const fleet::Snapshot& snapshot) {
       }
     }
     entry.watch->HintBlockSize(endpoint->load.block_size);
+    entry.watch->NoteHealth(endpoint->health == fleet::Health::kUnhealthy);
     if (const auto found = resolved.find(endpoint->id); found != resolved.end())
       entry.candidate.addresses = std::move(found->second);
     if (!entry.candidate.addresses.empty()) candidates.push_back(entry.candidate);

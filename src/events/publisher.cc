@@ -201,8 +201,8 @@ void Publisher::Forget() {
 void Publisher::NoteRestart() {
   ++shown_.restarts;
   metrics_.restarts.Add();
-  WP_LOG(kInfo, "events", "engine restarted: its cache is forgotten", {"endpoint", watch_->name()},
-         {"rank", options_.holder.rank});
+  WP_LOG(kInfo, "events", "engine gone or restarted: its cache is forgotten",
+         {"endpoint", watch_->name()}, {"rank", options_.holder.rank});
   Forget();
 }
 
@@ -278,6 +278,13 @@ void Publisher::Drain(TimePoint now) {
 }
 
 void Publisher::OnTick(TimePoint now) {
+  // Neither its API nor its event socket answers: the process is gone, and its cache with it. The
+  // first batches of its successor may be sent before the subscription stands again, so waiting for
+  // a sequence that starts anew could take for ever.
+  if (connection_lost_ && !shown_.connected && !replaying_ && sequence_.started() &&
+      watch_->down()) {
+    NoteRestart();
+  }
   applier_.Expire(now);
   NoteApplierCounts();
 }

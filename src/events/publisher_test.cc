@@ -92,6 +92,38 @@ TEST_F(PublisherTest, AGapWithoutReplayForgetsAndGoesOn) {
   EXPECT_EQ(Status().last_seq, 3);
 }
 
+TEST_F(PublisherTest, AnEngineWhoseSocketAndApiAreGoneIsForgotten) {
+  for (const bool replay : {false, true}) {
+    Make(replay);
+    watch_->NoteHealth(false);
+    publisher_->OnConnected(now_);
+    if (replay) Answer(0);
+    Live(0);
+    Live(1);
+    publisher_->OnDisconnected();
+    publisher_->OnTick(now_);
+    EXPECT_EQ(Resident(), 2u) << "the connection alone may have been lost";
+    publisher_->OnConnected(now_);
+    if (replay) Answer(2);
+    watch_->NoteHealth(true);
+    publisher_->OnTick(now_);
+    EXPECT_EQ(Resident(), 2u) << "overloaded, but still publishing";
+    publisher_->OnDisconnected();
+    publisher_->OnTick(now_);
+    publisher_->OnTick(now_);
+    EXPECT_EQ(index_.ResidentBlocks({1, 0}), 0u);
+    EXPECT_EQ(Status().restarts, 1u);
+    EXPECT_EQ(Status().last_seq, -1);
+    // Its successor's first batch passes unseen; the next ones tell what they can.
+    publisher_->OnConnected(now_);
+    if (replay) Answer(1, 7);
+    Live(1, 7);
+    EXPECT_EQ(Resident(7), replay ? 2u : 0u);
+    EXPECT_EQ(Status().restarts, 1u);
+    publisher_->OnGone();
+  }
+}
+
 TEST_F(PublisherTest, AGapIsFilledByReplay) {
   Make(true);
   publisher_->OnConnected(now_);

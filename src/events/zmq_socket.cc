@@ -49,7 +49,8 @@ Result<ZmqSocket> ZmqSocket::Open(void* context, int type, const ZmqLimits& limi
   SetInt(handle, ZMQ_HEARTBEAT_TIMEOUT, 15000);
   SetInt(handle, ZMQ_CONNECT_TIMEOUT, 5000);
   SetInt(handle, ZMQ_RECONNECT_IVL, 100);
-  SetInt(handle, ZMQ_RECONNECT_IVL_MAX, 2000);
+  // Short: what an engine publishes before the subscription stands is lost without replay.
+  SetInt(handle, ZMQ_RECONNECT_IVL_MAX, 500);
   SetInt(handle, ZMQ_TCP_KEEPALIVE, 1);
   zmq_setsockopt(handle, ZMQ_MAXMSGSIZE, &limits.max_message_bytes,
                  sizeof limits.max_message_bytes);
