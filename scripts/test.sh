@@ -3,12 +3,16 @@
 
 run_tests() {
   local name=${1:-} dir status=0 unit program
+  local named=(${name:+-R "$name"})
   dir=$(build_dir)
   build
-  unit=$(ctest --test-dir "$dir" -N -R "$name" | awk '/^Total Tests:/ { print $3 }')
+  unit=$(ctest --test-dir "$dir" -N "${named[@]}" | awk '/^Total Tests:/ { print $3 }')
+  [ -n "$unit" ] || die "ctest --test-dir $dir -N does not say how many tests there are"
   if [ "$unit" != 0 ]; then
     say "unit tests and fuzz corpora ($unit programs)"
-    ctest --test-dir "$dir" -R "$name" -j "$jobs" --output-on-failure || status=1
+    ctest --test-dir "$dir" "${named[@]}" -j "$jobs" --output-on-failure || status=1
+  elif [ -z "$name" ]; then
+    die "no unit test was built"
   fi
   say "whole-program tests"
   program=0
