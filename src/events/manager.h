@@ -30,6 +30,9 @@ struct EventsOptions {
   Duration max_orphan_age = std::chrono::seconds(10);
   Duration silent_after = std::chrono::seconds(10);  // traffic but no store for this long: reported
   Duration replay_timeout = std::chrono::seconds(5);  // without a frame
+  // Without a connection and without a message: dialled anew, because ZMQ never tries again after
+  // bytes it cannot accept.
+  Duration redial_after = std::chrono::seconds(5);
   // Numeric addresses of an engine's host, for bind mode; may block. Empty: the system's resolver.
   std::function<std::vector<std::string>(const std::string& host)> resolve{};
 };

@@ -189,6 +189,22 @@ TEST_F(ManagerTest, DialsAnEngineAndIndexesItsBlocks) {
   EXPECT_TRUE(manager_->status().empty());
 }
 
+TEST_F(ManagerTest, DialsAnewAfterBytesThatZmqCannotAccept) {
+  FakeEngine engine(1);
+  engine.Bind();
+  EventsOptions options;
+  options.max_message_bytes = 4096;
+  options.redial_after = 100ms;
+  Make(options);
+  Set({Endpoint(1, 8000, engine.port())});
+  engine.AwaitSubscriber();
+  engine.Send({"", std::string(8, '\0'), std::string(5000, 'x')});
+  engine.AwaitSubscriber();  // it went
+  engine.AwaitSubscriber();  // it came back
+  for (uint32_t n = 0; n < 3; ++n) engine.Publish(n);
+  EXPECT_TRUE(Eventually([&] { return Resident({1, 0}, 1) == 3; }));
+}
+
 TEST_F(ManagerTest, ReplaysHistoryAndGapsInBothFramings) {
   for (const auto framing : {kv::ReplayFraming::kPlain, kv::ReplayFraming::kWithTopic}) {
     FakeEngine engine(1, "kv@x@m");

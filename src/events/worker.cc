@@ -96,9 +96,7 @@ void Worker::Remove(std::shared_ptr<Slot> slot) {
   Post([this, slot = std::move(slot)] {
     std::erase(slots_, slot);
     std::erase_if(bound_slots_, [&](const auto& entry) { return entry.second == slot.get(); });
-    slot->monitor.Close();
-    slot->events.Close();
-    slot->replay.Close();
+    CloseSockets(*slot);
     slot->publisher->OnGone();
   });
 }
@@ -119,11 +117,22 @@ void Worker::Run() {
   }
   for (const auto& slot : slots_) {
     slot->publisher->OnDisconnected();
-    slot->monitor.Close();
-    slot->events.Close();
-    slot->replay.Close();
+    CloseSockets(*slot);
   }
   slots_.clear();
+}
+
+void Worker::CloseSockets(Slot& slot) {
+  slot.monitor.Close();
+  slot.events.Close();
+  slot.replay.Close();
+}
+
+void Worker::Redial(Slot& slot) {
+  if (!slot.redial_at || clock_.Now() < *slot.redial_at) return;
+  slot.monitor.Close();
+  slot.events.Close();
+  Open(slot);
 }
 
 void Worker::Open(Slot& slot) {
@@ -132,6 +141,7 @@ void Worker::Open(Slot& slot) {
     bound_slots_[{holder.endpoint, holder.rank}] = &slot;
     return;
   }
+  slot.redial_at = clock_.Now() + options_.redial_after;
   const auto open = [&]() -> Status {
     const ZmqLimits limits{static_cast<int>(options_.max_queued_messages),
                            static_cast<int64_t>(options_.max_message_bytes)};
@@ -192,9 +202,11 @@ void Worker::ReadMonitor(Slot& slot) {
   while (true) {
     switch (NextMonitorEvent(slot.monitor)) {
       case MonitorEvent::kConnected:
+        slot.redial_at.reset();
         slot.publisher->OnConnected(clock_.Now());
         break;
       case MonitorEvent::kDisconnected:
+        slot.redial_at = clock_.Now() + options_.redial_after;
         slot.publisher->OnDisconnected();
         break;
       case MonitorEvent::kNone:
@@ -216,6 +228,7 @@ void Worker::ReadEvents(Slot& slot) {
   for (int i = 0; i < kMessagesPerTurn; ++i) {
     ZmqMessage message;
     if (!slot.events.Receive(message)) return;
+    if (slot.redial_at) slot.redial_at = clock_.Now() + options_.redial_after;
     Deliver(slot, message);
   }
 }
@@ -301,6 +314,7 @@ void Worker::Tick() {
   double depth = 0;
   for (const auto& slot : slots_) {
     slot->publisher->OnTick(now);
+    Redial(*slot);
     depth += static_cast<double>(slot->publisher->kept_messages());
     if (!slot->publisher->watch().SilenceBegins(now, options_.silent_after)) continue;
     WP_LOG(kWarn, "events",

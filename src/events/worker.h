@@ -29,6 +29,7 @@ struct Slot {
   std::optional<uint64_t> wanted_replay;  // set by the publisher, served by the worker
   ZmqSocket events, monitor, replay;
   TimePoint replay_deadline{};
+  std::optional<TimePoint> redial_at;  // while not connected
 };
 
 class Worker {
@@ -56,6 +57,8 @@ class Worker {
   void Run();
   void Poll();
   void Open(Slot& slot);
+  void CloseSockets(Slot& slot);
+  void Redial(Slot& slot);
   void ReadMonitor(Slot& slot);
   void ReadEvents(Slot& slot);
   void ReadReplay(Slot& slot);
