@@ -19,6 +19,35 @@ constexpr size_t kMinPieceBytes = 256;
 constexpr size_t kMaxPrompts = 4096;
 constexpr size_t kMaxPromptIds = size_t{4} << 20;  // of one body, all prompts together
 
+// A tokenizer's merges need up to 50 times the size of one word in memory, kept for the thread, and
+// half a second per MiB of words it never met. Text beyond these is no text: routed by load.
+constexpr size_t kMaxTextBytes = size_t{16} << 20;
+constexpr size_t kMaxWordBytes = size_t{256} << 10;
+
+enum class ByteKind : uint8_t { kLetter, kDigit, kSpace, kOther };
+
+// Coarse on purpose: every script beyond ASCII counts as letters.
+ByteKind KindOf(char c) {
+  if (c >= '0' && c <= '9') return ByteKind::kDigit;
+  if (c == ' ' || (c >= '\t' && c <= '\r')) return ByteKind::kSpace;
+  const bool ascii_letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+  return ascii_letter || static_cast<uint8_t>(c) >= 0x80 ? ByteKind::kLetter : ByteKind::kOther;
+}
+
+bool HasOverlongWord(std::string_view text) {
+  if (text.size() <= kMaxWordBytes) return false;
+  size_t start = 0;
+  for (size_t i = 1; i < text.size(); ++i) {
+    if (KindOf(text[i]) != KindOf(text[start])) start = i;
+    if (i - start >= kMaxWordBytes) return true;
+  }
+  return false;
+}
+
+tl::unexpected<Error> TooLong() {
+  return Fail(Code::kUnsupported, "a text or a word too long to tokenize");
+}
+
 // The fields of a completions body that make its tokens.
 struct CompletionsBody {
   std::vector<std::string> texts;
@@ -180,6 +209,9 @@ struct Encoder::Impl {
   // `truncate_to` keeps the last so many tokens; 0 keeps all.
   Result<EncodedPrompt> EncodeText(std::string text, bool add_special_tokens,
                                    uint64_t truncate_to) const {
+    if (text.size() > kMaxTextBytes || HasOverlongWord(text)) {
+      return TooLong();
+    }
     EncodedPrompt prompt;
     WP_TRY(prompt.ids, add_special_tokens ? tokenizer->Encode(text, true) : EncodePieces(text));
     if (truncate_to > 0 && prompt.ids.size() > truncate_to) {
@@ -213,7 +245,10 @@ struct Encoder::Impl {
       return Fail(bounds ? Code::kInvalidArgument : read.error().code, read.error().message);
     }
     std::vector<EncodedPrompt> prompts;
+    size_t bytes = 0;
     for (auto& text : read->texts) {
+      bytes += text.size();
+      if (bytes > kMaxTextBytes) return TooLong();
       WP_TRY(auto prompt, EncodeText(std::move(text), read->add_special_tokens, read->truncate_to));
       prompts.push_back(std::move(prompt));
     }

@@ -61,6 +61,22 @@ TEST_F(TinyEncoder, TakesEveryFormOfACompletionsPrompt) {
   EXPECT_EQ(Completions(R"({"prompt":[[1],[2,3]]})"), (IdLists{{1}, {2, 3}}));
 }
 
+TEST_F(TinyEncoder, LeavesTextThatWouldTakeAllMemoryToTheEngine) {
+  const auto body = [](std::string_view word, size_t times) {
+    std::string prompt;
+    for (size_t i = 0; i < times; ++i) prompt += word;
+    return R"({"prompt":")" + prompt + R"("})";
+  };
+  const auto refused = [](const std::string& text) { return Refusal(Api::kCompletions, text); };
+  EXPECT_EQ(refused(body("a", 1 << 20)), Code::kUnsupported);
+  EXPECT_EQ(refused(body(" ", 1 << 20)), Code::kUnsupported);
+  EXPECT_EQ(refused(body("!", 1 << 20)), Code::kUnsupported);
+  EXPECT_EQ(refused(body("word ", 4 << 20)), Code::kUnsupported);
+  EXPECT_EQ(refused(R"({"messages":[],"prompt":["x",")" + std::string(17 << 20, ' ') + R"("]})"),
+            Code::kUnsupported);
+  EXPECT_EQ(Completions(body("word ", 200 << 10)).at(0).size(), (5u * 200 << 10) + 1);
+}
+
 TEST_F(TinyEncoder, CompletionsAddSpecialTokensUnlessToldNotTo) {
   EXPECT_EQ(Completions(R"({"prompt":"a","add_special_tokens":false})"), (IdLists{{'a'}}));
   EXPECT_EQ(Completions(R"({"add_special_tokens":true,"prompt":"a"})"), (IdLists{{256, 'a'}}));
