@@ -53,28 +53,33 @@ void TokenizerLoader::OnFleet(const fleet::Snapshot& snapshot) {
   }
   if (model.empty()) return;  // no engine has answered yet
   // The root is what the engine itself loaded: a hub name or a directory that may exist here too.
+  MutexLock lock(mutex_);
+  std::vector<std::string> names;
   for (const std::string& name : {model, root}) {
-    if (name.empty()) continue;
-    {
-      MutexLock lock(mutex_);
-      if (director_.encoder() != nullptr || tried_.find("\n" + name + "\n") != std::string::npos)
-        continue;
-      tried_ += "\n" + name + "\n";
-    }
-    if (!pool_.TryRun([this, model, name] { TryLoad(model, name); })) return;
+    if (!name.empty() && !tried_.contains(name)) names.push_back(name);
+  }
+  if (names.empty() || director_.encoder() != nullptr) return;
+  if (pool_.TryRun([this, model, names] { TryLoad(model, names); })) {
+    tried_.insert(names.begin(), names.end());
   }
 }
 
-void TokenizerLoader::TryLoad(const std::string& model, const std::string& name_or_directory) {
-  if (director_.encoder() != nullptr) return;
-  auto encoder = LoadEncoder(name_or_directory);
-  if (encoder) {
-    director_.SetEncoder(model, *encoder);
-    loaded_(std::move(*encoder));
-  } else {
-    director_.SetEncoderAbsent("no tokenizer: " + encoder.error().message);
+void TokenizerLoader::TryLoad(const std::string& model, const std::vector<std::string>& names) {
+  std::string reasons;
+  for (const std::string& name : names) {
+    if (director_.encoder() != nullptr) break;
+    auto encoder = LoadEncoder(name);
+    if (encoder) {
+      director_.SetEncoder(model, *encoder);
+      loaded_(std::move(*encoder));
+    } else {
+      reasons += (reasons.empty() ? "" : "; ") + encoder.error().message;
+    }
+  }
+  if (director_.encoder() == nullptr) {
+    director_.SetEncoderAbsent("no tokenizer: " + reasons);
     WP_LOG(kWarn, "tokenizer", "no exact tokens: requests are routed by load; give --tokenizer DIR",
-           {"model", model}, {"reason", encoder.error().message});
+           {"model", model}, {"reason", reasons});
   }
   MutexLock lock(mutex_);
   settled_ = true;

@@ -4,7 +4,9 @@
 
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
+#include <vector>
 
 #include "base/mutex.h"
 #include "base/pool.h"
@@ -34,7 +36,8 @@ class TokenizerLoader {
   bool settled() const EXCLUDES(mutex_);
 
  private:
-  void TryLoad(const std::string& model, const std::string& name_or_directory) EXCLUDES(mutex_);
+  // Names or directories, the first that has a tokenizer; on the loading thread.
+  void TryLoad(const std::string& model, const std::vector<std::string>& names) EXCLUDES(mutex_);
 
   const std::string model_;
   const std::string source_;
@@ -42,7 +45,7 @@ class TokenizerLoader {
   const Loaded loaded_;
   mutable Mutex mutex_;
   bool settled_ GUARDED_BY(mutex_) = false;
-  std::string tried_ GUARDED_BY(mutex_);
+  std::set<std::string> tried_ GUARDED_BY(mutex_);  // names
   CpuPool pool_;
 };
 
