@@ -185,8 +185,10 @@ TEST_F(FleetTest, CallsAnEngineUnhealthyAfterFailuresInARowOnly) {
   fleet.SetEndpoints({engine.Spec()});
   fleet.Start();
   ASSERT_TRUE(BecomesHealthy());
+  const int asked = engine.healths;
   engine.health_status = 503;
   ASSERT_TRUE(Eventually([&] { return First()->health == Health::kUnhealthy; }));
+  EXPECT_GE(engine.healths, asked + 3);
   EXPECT_EQ(First()->health_reason, "GET /health answered 503");
   engine.health_status = 200;
   ASSERT_TRUE(BecomesHealthy());
