@@ -50,7 +50,10 @@ ApiError FromRouting(const Error& error) {
 }
 
 std::string ServerErrorBody(int status, std::string_view reason) {
-  return ErrorBody({status, std::string(reason), "malformed_request", 0});
+  const char* code = status == 413 || status == 431 ? "request_too_large"
+                     : status == 408                ? "request_timeout"
+                                                    : "malformed_request";
+  return ErrorBody({status, std::string(reason), code, 0});
 }
 
 }  // namespace warmpath::gateway

@@ -38,12 +38,17 @@ class GatewayImpl final : public Gateway {
         return ServerErrorBody(status, reason);
       };
     }
+    if (!options.error_headers) {
+      options.error_headers = [](const net::Headers& request) {
+        return net::Headers{{"x-request-id", RequestIdOf(request)}};
+      };
+    }
     for (const net::HostPort& address : shared_->options.listen) {
-      WP_TRY(auto server, net::HttpServer::Listen(loops_, address, options,
-                                                  [this](std::shared_ptr<HttpExchange> exchange) {
-                                                    Handle(std::move(exchange));
-                                                  }));
-      servers_.push_back(std::move(server));
+      auto server = net::HttpServer::Listen(
+          loops_, address, options,
+          [this](std::shared_ptr<HttpExchange> exchange) { Handle(std::move(exchange)); });
+      if (!server) return Fail(server.error(), "--listen");
+      servers_.push_back(std::move(*server));
     }
     return {};
   }

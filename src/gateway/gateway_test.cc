@@ -461,7 +461,10 @@ TEST_F(GatewayTest, AnswersForItselfInOpenAisShape) {
       {Post(kBody, "", "/v1/load_lora_adapter"), 404, R"("type":"invalid_request_error")"},
       {Post("not json"), 400, R"("param":null)"},
       {Post(R"({"model":"other","prompt":"x"})"), 404, R"("code":"model_not_found")"},
-      {Post(std::string(1001, ' ')), 413, R"("type":"invalid_request_error")"},
+      {Post(std::string(1001, ' ')), 413, R"("code":"request_too_large")"},
+      {"POST /v1/completions HTTP/1.1\r\nHost: g\r\nx-request-id: big-1\r\nContent-Length: "
+       "1001\r\n\r\nx",
+       413, "x-request-id: big-1\r\n"},
       {"POST /v1/completions HTTP/1.1\r\nHost: g\r\nContent-Length: 1\r\nContent-Length: "
        "1\r\n\r\nx",
        400, R"("code":"malformed_request")"},
@@ -471,6 +474,7 @@ TEST_F(GatewayTest, AnswersForItselfInOpenAisShape) {
     EXPECT_TRUE(answer.starts_with(fmt::format("HTTP/1.1 {} ", row.status)))
         << row.request << answer;
     EXPECT_NE(answer.find(row.part), std::string::npos) << row.request << answer;
+    EXPECT_NE(answer.find("x-request-id: "), std::string::npos) << row.request << answer;
   }
   EXPECT_EQ(seen_, 0);
 }

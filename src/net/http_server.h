@@ -60,6 +60,8 @@ struct HttpServerOptions {
   // Body of an error the server answers itself (bad framing 400, 408, 413, 431, 501); JSON by
   // default, OpenAI-shaped.
   std::function<std::string(int status, std::string_view reason)> error_body{};
+  // More headers of such an answer, from what was read of the request's.
+  std::function<Headers(const Headers& request)> error_headers{};
 };
 
 // Listens on one address with a SO_REUSEPORT socket per loop of the group. `handler` is called on

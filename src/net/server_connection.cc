@@ -239,13 +239,17 @@ void ServerConnection::Dispatch() {
 }
 
 void ServerConnection::RefuseRequest(int status, std::string_view reason) {
+  const auto& make_headers = shared_->options.error_headers;
+  const Headers& received = state_ == State::kHead ? parser_.headers() : request_.headers;
+  Headers headers = make_headers ? make_headers(received) : Headers();
+  headers.Set("Content-Type", "application/json");
   state_ = State::kHandling;
   deadline_.Clear();
   keep_alive_ = no_content_ = false;
   request_ = {};
   pending_.clear();
   const auto& make_body = shared_->options.error_body;
-  Respond(status, Headers{{"Content-Type", "application/json"}},
+  Respond(status, std::move(headers),
           make_body ? make_body(status, reason) : DefaultErrorBody(status, reason));
 }
 
