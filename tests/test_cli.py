@@ -37,6 +37,12 @@ def test_help(command):
     (["serve", "--endpoint", "http://127.0.0.1:1", "--listen", "nowhere"], "--listen"),
     (["serve", "--endpoint", "http://127.0.0.1:1", "--index-memory", "lots"], "--index-memory"),
     (["serve", "--endpoint", "http://127.0.0.1:1", "--decision-timeout", "5"], "--decision-timeout"),
+    (["serve", "--endpoint", "http://127.0.0.1:1", "--metrics-beat-interval", "-5s"], "--metrics-beat-interval"),
+    (["serve", "--endpoint", "http://127.0.0.1:1", "--index-memory", "0"], "--index-memory"),
+    (["serve", "--endpoint", "http://127.0.0.1:1", "--kv-events-bind", "nowhere"], "--kv-events-bind"),
+    (["serve", "--endpoint", "https://127.0.0.1:1"], "https"),
+    (["serve", "--endpoint", "http://127.0.0.1:1", "--listen", "300.1.1.1:0"], "--listen"),
+    (["serve", "--endpoint", "http://127.0.0.1:1", "--listen", "127.0.0.1:0", "--metrics-host", "nowhere"], "--metrics-host"),
     (["serve", "--endpoint", "http://127.0.0.1:1", "--log-format", "xml"], "--log-format"),
     (["serve", "--endpoint", "http://127.0.0.1:1", "-v", "9"], "verbosity"),
     (["sim", MODEL, "--block-size", "many"], "--block-size"),
@@ -58,6 +64,12 @@ def test_port_taken_exits_1_with_one_line():
         done = run("serve", "--endpoint", "http://127.0.0.1:1", "--listen", f"127.0.0.1:{port}", "--metrics-port", 0)
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].count(str(port)) >= 1 and "Traceback" not in done.stderr
+
+
+def test_a_missing_file_exits_1():
+    for flag in ("--config-file", "--engine-api-key-file"):
+        done = run("serve", "--endpoint", "http://127.0.0.1:1", flag, "/nonexistent/file")
+        assert done.returncode == 1 and done.stderr.count("\n") == 1 and "/nonexistent/file" in done.stderr
 
 
 @pytest.mark.parametrize("text, line, field", [

@@ -60,7 +60,10 @@ Result<std::unique_ptr<AdminServer>> AdminServer::Create(net::Loop& loop, AdminO
   auto server = net::HttpServer::Listen(
       loop, options.listen, std::move(server_options),
       [raw](std::shared_ptr<net::HttpExchange> exchange) { raw->Handle(exchange); });
-  if (!server) return Fail(server.error(), "--metrics-port");
+  if (!server) {
+    const bool bad_host = server.error().code == Code::kInvalidArgument;
+    return Fail(server.error(), bad_host ? "--metrics-host" : "--metrics-port");
+  }
   impl->server = std::move(*server);
   return std::unique_ptr<AdminServer>(new AdminServer(std::move(impl)));
 }

@@ -103,7 +103,7 @@ void AddServe(CLI::App& root, Action& action) {
   app.add_option("--metrics-host", o.metrics_host, "address of the metrics port")
       ->default_str("127.0.0.1")
       ->group("Observability");
-  AddParsed(app, "--metrics-beat-interval", o.metrics_beat_interval, ParseDuration, "DURATION",
+  AddParsed(app, "--metrics-beat-interval", o.metrics_beat_interval, ParseFlagDuration, "DURATION",
             "60s", "how often \"metrics beat\" is logged; 0 = never")
       ->group("Observability");
   AddReadyFile(app, command.ready_file);

@@ -40,15 +40,29 @@ CLI::Option* AddParsed(CLI::App& app, const std::string& flag, T& target, Parse 
   return option;
 }
 
+// Flags take no time that runs backwards.
+inline Result<Duration> ParseFlagDuration(std::string_view text) {
+  WP_TRY(const Duration duration, ParseDuration(text));
+  if (duration >= Duration(0)) return duration;
+  return Fail(Code::kInvalidArgument, fmt::format("\"{}\" is less than 0", text));
+}
+
 template <typename T>
 CLI::Option* AddDuration(CLI::App& app, const std::string& flag, T& target,
                          const std::string& fallback, const std::string& help) {
-  return AddParsed(app, flag, target, ParseDuration, "DURATION", fallback, help);
+  return AddParsed(app, flag, target, ParseFlagDuration, "DURATION", fallback, help);
 }
 
 inline CLI::Option* AddSize(CLI::App& app, const std::string& flag, uint64_t& target,
                             const std::string& fallback, const std::string& help) {
-  return AddParsed(app, flag, target, ParseSize, "SIZE", fallback, help);
+  return AddParsed(
+      app, flag, target,
+      [](std::string_view text) -> Result<uint64_t> {
+        WP_TRY(const uint64_t size, ParseSize(text));
+        if (size > 0) return size;
+        return Fail(Code::kInvalidArgument, fmt::format("\"{}\" must be more than 0", text));
+      },
+      "SIZE", fallback, help);
 }
 
 inline CLI::Option* AddPort(CLI::App& app, const std::string& flag, uint16_t& target,

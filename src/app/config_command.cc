@@ -1,6 +1,8 @@
 // `warmpath config check FILE...`
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "app/commands.h"
 #include "app/process.h"
 #include "config/endpoint_picker_config.h"
@@ -13,7 +15,7 @@ int RunConfigCheck(const std::vector<std::string>& files) {
   for (const std::string& file : files) {
     const auto config = config::LoadConfigFile(file);
     if (!config) {
-      exit_code = ReportError(config.error());
+      exit_code = std::max(exit_code, ReportError(config.error()));
       continue;
     }
     if (const auto scheduler = scheduling::Scheduler::Create(config->scheduler); !scheduler) {

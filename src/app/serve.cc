@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <fstream>
 #include <iterator>
@@ -41,12 +42,32 @@ Result<config::LoadedConfig> LoadConfig(const ServeOptions& options) {
   return defaults;
 }
 
+// A flag's own mistakes; what the configuration file says is checked where it is read.
+Status CheckFlags(const ServeOptions& options, const std::vector<fleet::EndpointSpec>& specs) {
+  constexpr std::string_view kScheme = "tcp://";
+  const std::string_view bind = options.kv_events_bind;
+  const size_t colon = bind.starts_with(kScheme) ? bind.rfind(':') : 0;
+  const auto port = ParseInt(bind.substr(std::min(bind.size(), colon + 1)));
+  const bool valid = colon > kScheme.size() && port && *port >= 0 && *port <= 65535;
+  if (!bind.empty() && !valid) {
+    return Fail(Code::kInvalidArgument,
+                fmt::format("--kv-events-bind {}: must be tcp://*:PORT or tcp://ADDRESS:PORT",
+                            JsonQuote(bind)));
+  }
+  for (const fleet::EndpointSpec& spec : specs) {
+    if (!spec.url.tls) continue;
+    return Fail(Code::kInvalidArgument,
+                fmt::format("--endpoint {}: https engines are not supported; use http://",
+                            JsonQuote(spec.url.ToString())));
+  }
+  return {};
+}
+
 Result<std::string> ReadSecret(const std::string& path) {
   if (path.empty()) return std::string();
   std::ifstream in(path);
   if (!in)
-    return Fail(Code::kInvalidArgument,
-                fmt::format("--engine-api-key-file {}: cannot be read", path));
+    return Fail(Code::kUnavailable, fmt::format("--engine-api-key-file {}: cannot be read", path));
   const std::string text((std::istreambuf_iterator<char>(in)), {});
   return std::string(Trim(text));
 }
@@ -111,6 +132,7 @@ Result<std::unique_ptr<ServeInstance>> ServeInstance::Create(const ServeOptions&
   }
   WP_TRY(std::vector<fleet::EndpointSpec> specs,
          fleet::ParseEndpoints(options.endpoints, !bind.empty()));
+  WP_RETURN_IF_ERROR(CheckFlags(options, specs));
   WP_TRY(s.scheduler, scheduling::Scheduler::Create(config.scheduler));
   WP_TRY(std::string api_key, ReadSecret(options.engine_api_key_file));
 
