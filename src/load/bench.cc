@@ -117,6 +117,34 @@ Progress Observe(const RunPlan& plan) {
   return progress;
 }
 
+// From clients that finished, `options.loops` of them per side; takes their records.
+BenchReport Collect(const BenchOptions& options,
+                    const std::vector<std::unique_ptr<Client>>& clients, bool stopped) {
+  BenchReport report;
+  report.workload = WorkloadName(options.workload.kind);
+  report.model = options.workload.model;
+  report.seed = options.workload.seed;
+  report.rate = options.rate;
+  report.concurrency = options.concurrency;
+  report.stopped = stopped;
+  for (size_t side = 0; side < options.sides.size(); ++side) {
+    std::vector<RequestRecord> records;
+    std::vector<float> gaps;
+    for (size_t shard = 0; shard < options.loops; ++shard) {
+      Client& client = *clients[side * options.loops + shard];
+      std::move(client.records().begin(), client.records().end(), std::back_inserter(records));
+      gaps.insert(gaps.end(), client.gaps().begin(), client.gaps().end());
+    }
+    if (stopped) {
+      std::erase_if(records, [](const RequestRecord& r) { return r.error == "cancelled"; });
+    }
+    const Side& what = options.sides[side];
+    const size_t endpoints = what.targets.size() > 1 ? what.targets.size() : what.endpoints;
+    report.sides.push_back(BuildReport(what.name, records, std::move(gaps), endpoints));
+  }
+  return report;
+}
+
 }  // namespace
 
 Result<BenchReport> RunBench(const BenchOptions& given, const ProgressFn& progress) {
@@ -187,28 +215,7 @@ Result<BenchReport> RunBench(const BenchOptions& given, const ProgressFn& progre
   }
   if (progress) progress(Observe(plan));
 
-  BenchReport report;
-  report.workload = WorkloadName(options.workload.kind);
-  report.model = options.workload.model;
-  report.seed = options.workload.seed;
-  report.rate = options.rate;
-  report.concurrency = options.concurrency;
-  report.stopped = stopped;
-  for (size_t side = 0; side < options.sides.size(); ++side) {
-    std::vector<RequestRecord> records;
-    std::vector<float> gaps;
-    for (size_t shard = 0; shard < options.loops; ++shard) {
-      Client& client = *clients[side * options.loops + shard];
-      std::move(client.records().begin(), client.records().end(), std::back_inserter(records));
-      gaps.insert(gaps.end(), client.gaps().begin(), client.gaps().end());
-    }
-    if (stopped) {
-      std::erase_if(records, [](const RequestRecord& r) { return r.error == "cancelled"; });
-    }
-    const Side& what = options.sides[side];
-    const size_t endpoints = what.targets.size() > 1 ? what.targets.size() : what.endpoints;
-    report.sides.push_back(BuildReport(what.name, records, std::move(gaps), endpoints));
-  }
+  BenchReport report = Collect(options, clients, stopped);
   for (size_t i = 0; i < clients.size(); ++i) {
     loops.at(i % options.loops).Run([&] { clients[i].reset(); });
   }

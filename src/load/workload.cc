@@ -16,8 +16,7 @@ constexpr std::string_view kParagraph =
     "labore et dolore magna aliqua. Ut enim ad minim veniam, quis nostrud exercitation ullamco "
     "laboris nisi ut aliquip ex ea commodo consequat. Duis aute irure dolor in reprehenderit in "
     "voluptate velit esse cillum dolore eu fugiat nulla pariatur. Excepteur sint occaecat "
-    "cupidatat "
-    "non proident, sunt in culpa qui officia deserunt mollit anim id est laborum.";
+    "cupidatat non proident, sunt in culpa qui officia deserunt mollit anim id est laborum.";
 
 constexpr uint64_t kMaxPrompts = uint64_t{1} << 20;
 constexpr uint64_t kMaxTokens = uint64_t{1} << 28;
