@@ -1,5 +1,6 @@
 #include "prompt/request.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "codec/json_reader.h"
@@ -59,8 +60,12 @@ Result<RequestView> ReadRequest(Api api, std::string_view body) {
   view.api = api;
   std::optional<uint64_t> max_tokens;
   std::optional<uint64_t> max_completion_tokens;
-  const auto status =
-      codec::ReadJsonObject(body, [&](std::string_view key, JsonCursor& value) -> Status {
+  // The server has bounded the body already (--max-request-body), perhaps more generously.
+  codec::JsonReadLimits limits;
+  limits.max_bytes = std::max(limits.max_bytes, body.size());
+  const auto status = codec::ReadJsonObject(
+      body,
+      [&](std::string_view key, JsonCursor& value) -> Status {
         if (key == "model") {
           view.model = Text(value);
         } else if (key == "stream") {
@@ -78,7 +83,8 @@ Result<RequestView> ReadRequest(Api api, std::string_view body) {
           view.n = count && *count >= 1 && *count <= UINT32_MAX ? static_cast<uint32_t>(*count) : 1;
         }
         return {};
-      });
+      },
+      limits);
   if (!status) return Fail(Code::kInvalidArgument, status.error().message);
   view.max_tokens = max_completion_tokens ? max_completion_tokens : max_tokens;
   return view;

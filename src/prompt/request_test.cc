@@ -65,6 +65,14 @@ TEST(ReadRequest, WrongTypesAreLeftToTheEngine) {
   EXPECT_EQ(view.n, 1u);
 }
 
+TEST(ReadRequest, LeavesTheSizeOfABodyToTheServersLimit) {
+  const std::string body =
+      R"({"prompt":")" + std::string(size_t{65} << 20, 'x') + R"(","model":"m"})";
+  const auto view = ReadRequest(Api::kCompletions, body);
+  ASSERT_TRUE(view) << view.error().message;
+  EXPECT_EQ(view->model, "m");
+}
+
 TEST(ReadRequest, RefusesWhatIsNoBoundedJsonObject) {
   std::string deep = R"({"a":)" + std::string(65, '[') + std::string(65, ']') + "}";
   for (const std::string& body :
