@@ -46,7 +46,8 @@ struct Probe {
   // Loop only.
   net::Timer next;
   bool in_round = false;
-  TimePoint models_at{};  // when /v1/models was last read
+  TimePoint models_at{};    // when /v1/models was last read
+  bool key_wanted = false;  // it refused us for want of a key; told once
 };
 
 // What one round learned; filled in by the answers as they come.
@@ -307,6 +308,12 @@ struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
             status = Fail(Code::kUnavailable, fmt::format("answered {}", answer->status));
           } else {
             status = read(answer->body);
+          }
+          if (answer && (answer->status == 401 || answer->status == 403) &&
+              !std::exchange(round->probe->key_wanted, true)) {
+            WP_LOG(kWarn, "fleet",
+                   "engine refuses to name its models: give its key with --engine-api-key-file",
+                   {"endpoint", round->probe->name}, {"path", target}, {"status", answer->status});
           }
           if (!status) {
             self.metrics.CountPollError(target.substr(target.rfind('/') + 1));

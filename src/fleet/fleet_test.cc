@@ -9,6 +9,7 @@
 #include <string>
 #include <thread>
 
+#include "base/log.h"
 #include "base/mutex.h"
 #include "net/http_server.h"
 
@@ -61,6 +62,7 @@ class FakeEngine {
   }
 
   std::atomic<int> health_status{200};
+  std::atomic<int> models_status{200};
   std::atomic<int> waiting{0};
   std::atomic<bool> broken_metrics{false};
   std::atomic<int> healths{0};
@@ -85,7 +87,7 @@ class FakeEngine {
     }
     if (path == "/v1/models") {
       ++model_lists;
-      return exchange.Respond(200, {},
+      return exchange.Respond(models_status, {},
                               fmt::format(R"({{"data":[{{"id":"{}","root":"r"}}]}})", model_));
     }
     if (path == "/version") return exchange.Respond(200, {}, R"({"version":"0.14.1"})");
@@ -241,6 +243,22 @@ TEST_F(FleetTest, KeepsTheOldLoadWhenMetricsFail) {
   EXPECT_NE(
       registry_.Render().find("llm_d_epp_datalayer_poll_errors_total{source_type=\"metrics\"}"),
       std::string::npos);
+}
+
+TEST_F(FleetTest, SaysOnceWhichFlagAnEngineWithAKeyNeeds) {
+  LogCapture capture;
+  FakeEngine engine;
+  engine.models_status = 401;
+  Fleet& fleet = Make();
+  fleet.SetEndpoints({engine.Spec()});
+  fleet.Start();
+  ASSERT_TRUE(Eventually([&] { return engine.model_lists >= 3; }));
+  engine.models_status = 200;
+  ASSERT_TRUE(Eventually([&] { return !First()->models.empty(); }));
+  const std::string log = capture.text();
+  const size_t found = log.find("--engine-api-key-file");
+  ASSERT_NE(found, std::string::npos) << log;
+  EXPECT_EQ(log.find("--engine-api-key-file", found + 1), std::string::npos) << log;
 }
 
 TEST_F(FleetTest, NoticesNewModelsAndTellsListeners) {
