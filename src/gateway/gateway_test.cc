@@ -271,6 +271,11 @@ TEST_P(GatewayRetryTest, OnceElsewhereAndOnlyWhereItIsSafe) {
   EXPECT_TRUE(answer.starts_with(fmt::format("HTTP/1.1 {} ", row.client_status))) << answer;
   EXPECT_EQ(seen_, row.engine_requests);
   EXPECT_EQ(InFlight(), 0);
+  const auto snapshot = fleet_.snapshot();
+  const auto unhealthy = std::count_if(
+      snapshot->endpoints.begin(), snapshot->endpoints.end(),
+      [](const auto& endpoint) { return endpoint->health == fleet::Health::kUnhealthy; });
+  EXPECT_EQ(unhealthy, row.first_status == 0 ? 1 : 0) << "an answer, even of refusal, is alive";
 }
 
 INSTANTIATE_TEST_SUITE_P(

@@ -126,7 +126,8 @@ void ProxiedRequest::Send(routing::Outcome outcome) {
   call_ = client_.Send(endpoint.spec.url, std::move(request), options, std::move(handlers));
 }
 
-bool ProxiedRequest::TryElsewhere(const Counter& counter, const std::string& reason) {
+bool ProxiedRequest::TryElsewhere(const Counter& counter, const std::string& reason,
+                                  bool declined) {
   if (relaying_ || tried_.size() > 1) return false;
   auto other = shared_->deps.director.Decide(*prepared_, tried_);
   if (!other) return false;
@@ -134,7 +135,11 @@ bool ProxiedRequest::TryElsewhere(const Counter& counter, const std::string& rea
          {"failed", outcome_->endpoint().name()}, {"next", other->endpoint().name()},
          {"reason", reason});
   counter.Add();
-  outcome_->Failed(reason);
+  if (declined) {
+    outcome_->Declined();
+  } else {
+    outcome_->Failed(reason);
+  }
   Send(std::move(*other));
   return true;
 }
@@ -144,7 +149,8 @@ bool ProxiedRequest::TryElsewhere(const Counter& counter, const std::string& rea
 void ProxiedRequest::OnHead(net::HttpResponseHead head) {
   if (done_) return;
   if (IsRetryable(head.status) &&
-      TryElsewhere(shared_->metrics.retries_status, "answered " + std::to_string(head.status))) {
+      TryElsewhere(shared_->metrics.retries_status, "answered " + std::to_string(head.status),
+                   /*declined=*/true)) {
     return;
   }
   relaying_ = true;
@@ -201,7 +207,7 @@ void ProxiedRequest::OnError(net::CallFailure failure, const Error& error) {
   const bool connect = failure == net::CallFailure::kConnect;
   if ((connect || failure == net::CallFailure::kBeforeHead) &&
       TryElsewhere(connect ? shared_->metrics.retries_connect : shared_->metrics.retries_reset,
-                   error.message)) {
+                   error.message, /*declined=*/false)) {
     return;
   }
   WP_LOG(kWarn, "gateway", "endpoint failed", {"x-request-id", request_id_},

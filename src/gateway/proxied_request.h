@@ -43,8 +43,9 @@ class ProxiedRequest : public std::enable_shared_from_this<ProxiedRequest> {
   void StopWaitingForTokens();
   void Route();
   void Send(routing::Outcome outcome);
-  // True when the request is on its way to another endpoint.
-  bool TryElsewhere(const Counter& counter, const std::string& reason);
+  // True when the request is on its way to another endpoint. `declined`: the endpoint answered that
+  // it cannot; otherwise its connection failed.
+  bool TryElsewhere(const Counter& counter, const std::string& reason, bool declined);
 
   void OnHead(net::HttpResponseHead head);
   void OnData(std::string_view bytes);

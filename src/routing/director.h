@@ -87,9 +87,13 @@ class Outcome {
   // usage of the response, as the engine reports it. `cached_tokens` absent: not reported in this
   // response.
   void Usage(uint64_t prompt_tokens, std::optional<uint64_t> cached_tokens);
-  // The endpoint failed: releases everything at once. `status`: the HTTP status the client got; 0
-  // when the request goes elsewhere.
+  // The connection failed: the endpoint counts as unhealthy until it answers again, and everything
+  // is released at once. `status`: the HTTP status the client got; 0 when the request goes
+  // elsewhere.
   void Failed(const std::string& reason, int status = 0);
+  // The endpoint answered 502, 503 or 504 and the request goes elsewhere: releases everything at
+  // once. Its health is for its health checks to say: it may only be busy.
+  void Declined();
   // The answer is complete with this HTTP status.
   void Finish(int status);
   // The client went away.
@@ -97,6 +101,7 @@ class Outcome {
 
  private:
   friend class Director;
+  void ReleaseNow(int status);
   explicit Outcome(std::unique_ptr<OutcomeState> state);
   std::unique_ptr<OutcomeState> state_;
 };

@@ -96,13 +96,21 @@ void Outcome::Usage(uint64_t prompt_tokens, std::optional<uint64_t> cached_token
 }
 
 void Outcome::Failed(const std::string& reason, int status) {
+  if (state_->ended) return;
+  state_->director->deps.fleet.ReportFailure(state_->endpoint->id, reason);
+  ReleaseNow(status);
+}
+
+void Outcome::Declined() {
+  if (!state_->ended) ReleaseNow(0);
+}
+
+void Outcome::ReleaseNow(int status) {
   OutcomeState& s = *state_;
-  if (s.ended) return;
   s.ended = true;
   s.ticket.Release();
   DirectorState& director = *s.director;
   for (const index::HoldId hold : s.holds) director.deps.index.Release(hold);
-  director.deps.fleet.ReportFailure(s.endpoint->id, reason);
   director.metrics.ForModel(s.model).running.Add(-1);
   if (status >= 400) director.metrics.CountError(s.model, std::to_string(status));
   const TimePoint now = director.deps.clock.Now();
