@@ -52,6 +52,14 @@ std::vector<Note> Notes(const CardFacts& facts) {
         {"no-events",
          "no KV events expected from this engine: routed by load and by what was sent there"});
   }
+  const uint16_t ranks = facts.endpoint.load.ranks;
+  const uint16_t expected = std::max<uint16_t>(1, facts.endpoint.spec.data_parallel);
+  if (ranks != 0 && ranks != expected) {
+    notes.push_back({"data-parallel",
+                     fmt::format("runs {} data-parallel ranks, but its --endpoint says dp={}: set "
+                                 "dp={}, else what is predicted may lie on another rank",
+                                 ranks, expected, ranks)});
+  }
   if (!facts.endpoint.load.prefix_caching) {
     notes.push_back({"prefix-caching",
                      "prefix caching is off: remove --no-enable-prefix-caching from the engine"});

@@ -85,6 +85,16 @@ TEST(MakeCard, NamesWhatMakesPredictionsWorse) {
   EXPECT_NE(text.find("--kv-events-config"), std::string::npos);
 }
 
+TEST(MakeCard, NamesAWrongNumberOfRanks) {
+  fleet::Endpoint endpoint = HealthyEndpoint();
+  endpoint.load.ranks = endpoint.spec.data_parallel;
+  CardFacts facts{endpoint, {LiveRank(0), LiveRank(1)}, 0, {}, {}, "", TimePoint{}};
+  EXPECT_TRUE(NoteCodes(MakeCard(facts)).empty());
+  endpoint.load.ranks = 4;
+  EXPECT_EQ(NoteCodes(MakeCard(facts)), std::vector<std::string>{"data-parallel"});
+  EXPECT_NE(codec::DumpJson(MakeCard(facts)).find("set dp=4"), std::string::npos);
+}
+
 TEST(MakeCard, TellsUnconnectedFromUnexpectedEvents) {
   const fleet::Endpoint endpoint = HealthyEndpoint();
   CardFacts facts{endpoint, {LiveRank(0), LiveRank(1)}, 0, {}, {}, "", TimePoint{}};

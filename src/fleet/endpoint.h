@@ -51,6 +51,7 @@ struct ScrapedLoad {
   double kv_usage = 0;      // 0..1, mean of vllm:kv_cache_usage_perc
   uint32_t block_size = 0;  // from cache_config_info; 0 = unknown
   uint64_t kv_blocks = 0;   // num_gpu_blocks, sum over ranks; 0 = unknown
+  uint16_t ranks = 0;       // data-parallel ranks that report (vLLM); 0 = unknown
   bool prefix_caching = true;
   TimePoint at{};  // when scraped; zero = never
 };

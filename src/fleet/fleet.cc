@@ -350,6 +350,12 @@ struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
         WP_LOG(kInfo, "fleet", "endpoint is healthy", {"endpoint", probe.state->name()},
                {"version", probe.state->engine_version},
                {"model", probe.state->models.empty() ? "" : probe.state->models.front().id});
+        const uint16_t ranks = probe.state->load.ranks;
+        const uint16_t expected = std::max<uint16_t>(1, probe.state->spec.data_parallel);
+        if (ranks != 0 && ranks != expected) {
+          WP_LOG(kWarn, "fleet", "endpoint has another number of data-parallel ranks: set its dp=",
+                 {"endpoint", probe.state->name()}, {"ranks", ranks}, {"dp", expected});
+        }
       }
       if ((returned || new_models) && !probe.removed) Notify();
     }

@@ -14,6 +14,7 @@ namespace {
 using codec::PromSample;
 
 constexpr uint32_t kMaxBlockSize = 1 << 20;  // tokens
+constexpr int kMaxRanks = 1024;
 constexpr size_t kMaxVersionBytes = 128;
 
 // A gauge given once per data-parallel rank.
@@ -52,7 +53,11 @@ struct Collector {
     const std::string_view name = sample.name;
     if (name.starts_with("vllm:")) {
       const std::string_view rest = name.substr(5);
-      if (rest == "num_requests_running") return running.Add(sample.value);
+      if (rest == "num_requests_running") {
+        running.Add(sample.value);
+        load.ranks = static_cast<uint16_t>(std::min(running.series, kMaxRanks));
+        return;
+      }
       if (rest == "num_requests_waiting") return waiting.Add(sample.value);
       if (rest == "kv_cache_usage_perc") return usage.Add(sample.value);
       if (rest == "gpu_cache_usage_perc") return old_usage.Add(sample.value);

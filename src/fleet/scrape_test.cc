@@ -28,6 +28,7 @@ TEST(ParseLoad, SumsRanksAndTakesTheMeanUsage) {
   EXPECT_DOUBLE_EQ(load->kv_usage, 0.375);
   EXPECT_EQ(load->block_size, 16u);
   EXPECT_EQ(load->kv_blocks, 400u);
+  EXPECT_EQ(load->ranks, 2u);
   EXPECT_TRUE(load->prefix_caching);
 }
 
@@ -47,6 +48,7 @@ TEST(ParseLoad, ReadsSglang) {
       "sglang:cache_config_info{page_size=\"64\",num_pages=\"1000\"} 1\n");
   ASSERT_TRUE(load);
   EXPECT_EQ(load->running, 2);
+  EXPECT_EQ(load->ranks, 0u);
   EXPECT_EQ(load->waiting, 9);
   EXPECT_DOUBLE_EQ(load->kv_usage, 0.25);
   EXPECT_EQ(load->block_size, 64u);
