@@ -124,6 +124,12 @@ Result<std::unique_ptr<ServeInstance>> ServeInstance::Create(const ServeOptions&
   for (const std::string& warning : config.warnings) {
     WP_LOG(kWarn, "config", "configuration", {"note", warning});
   }
+  if (config.kv_events_port != 0 || config.kv_replay_port != 0) {
+    WP_LOG(kWarn, "config", "configuration",
+           {"note",
+            "podDiscoveryConfig: no pods are discovered here; give each engine's ports in "
+            "--endpoint as events= and replay="});
+  }
   const std::string bind =
       options.kv_events_bind.empty() ? config.kv_events_bind : options.kv_events_bind;
   if (options.endpoints.empty()) {
