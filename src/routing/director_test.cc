@@ -278,6 +278,12 @@ TEST_F(DataParallelTest, PicksTheRankThatHoldsThePrefixAndPinsIt) {
   EXPECT_TRUE(outcome.pin_rank());
 }
 
+TEST_F(DataParallelTest, AnIdleEnginesEmptierRankTakesWhatNoRankHolds) {
+  StoreAt("a", Tokens(160, 5000));
+  StoreAt("b", Tokens(160, 5000));
+  EXPECT_EQ(Route(Body(Tokens(200))).rank(), 1);
+}
+
 std::shared_ptr<const fleet::Endpoint> MakeEndpoint(fleet::EndpointId id, fleet::Health health,
                                                     std::vector<fleet::ServedModel> models) {
   auto endpoint = std::make_shared<fleet::Endpoint>();

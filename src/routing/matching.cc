@@ -49,16 +49,21 @@ Matches MatchKeys(const Prepared& prepared, const PromptKeys& keys, uint32_t blo
   return matches;
 }
 
-// The rank to send to: longest expected match, then fewest requests in flight there, then the
-// lowest number.
+// The rank to send to: longest expected match, then fewest requests in flight there, then fewest
+// blocks resident (an idle engine fills all its caches, not the first alone), then the lowest
+// number.
 std::pair<uint16_t, RankMatch> BestRank(const fleet::Endpoint& endpoint, const Matches& matches,
+                                        const index::KvIndex& index,
                                         const fleet::InflightLedger& inflight) {
   std::pair<uint16_t, RankMatch> best;
-  int64_t best_load = 0;
+  std::pair<int64_t, uint64_t> best_load;
   for (uint16_t rank = 0; rank < std::max<uint16_t>(endpoint.spec.data_parallel, 1); ++rank) {
     const auto it = matches.find({endpoint.id, rank});
     const RankMatch match = it == matches.end() ? RankMatch{} : it->second;
-    const int64_t load = inflight.Load(endpoint.id, rank).requests;
+    std::pair<int64_t, uint64_t> load;
+    if (endpoint.spec.data_parallel > 1) {
+      load = {inflight.Load(endpoint.id, rank).requests, index.ResidentBlocks({endpoint.id, rank})};
+    }
     const bool better = match.expected_usable != best.second.expected_usable
                             ? match.expected_usable > best.second.expected_usable
                             : load < best_load;
@@ -140,7 +145,7 @@ MatchedRequest Match(const Prepared& prepared, const std::vector<EndpointPtr>& e
       keys = cached;
       matches = &matches_of[space];
     }
-    const auto [rank, match] = BestRank(*endpoint, *matches, inflight);
+    const auto [rank, match] = BestRank(*endpoint, *matches, index, inflight);
     candidate.rank = rank;
     candidate.matched_blocks = match.matched;
     candidate.usable_blocks = match.usable;
