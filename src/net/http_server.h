@@ -49,11 +49,13 @@ struct HttpServerOptions {
   size_t max_head_bytes = 64 << 10;          // over it: 431
   size_t max_headers = 128;                  // over it: 431
   size_t max_body_bytes = size_t{64} << 20;  // over it: 413
-  size_t high_water_bytes = 256 << 10;
-  size_t max_connections = 10'000;  // over it: accepted and closed at once
+  size_t high_water_bytes = 32 << 10;  // a client that does not read costs about three times this
+  size_t max_connections = 10'000;     // over it: accepted and closed at once
   Duration head_timeout =
       std::chrono::seconds(10);  // first byte of a request to the end of its head: 408
-  Duration body_timeout = std::chrono::seconds(60);   // between two reads of a body: 408
+  Duration body_timeout = std::chrono::seconds(60);  // between two reads of a body: 408
+  // Slower bodies, beyond the first body_timeout: 408.
+  uint64_t min_body_bytes_per_second = 1 << 10;
   Duration idle_timeout = std::chrono::seconds(75);   // keep-alive between requests: closed
   Duration write_timeout = std::chrono::seconds(60);  // no byte accepted by the client: closed
   std::string server_name{};                          // Server header; empty: none

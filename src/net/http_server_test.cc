@@ -154,6 +154,18 @@ TEST_F(HttpServerTest, LimitsBodyAndHead) {
   EXPECT_EQ(requests_, 0);
 }
 
+TEST_F(HttpServerTest, TimesOutBodiesThatDribble) {
+  ServeEcho({.body_timeout = milliseconds(100), .min_body_bytes_per_second = 1 << 30});
+  RawClient client(server_->port());
+  client.Send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 60000000\r\n\r\n");
+  EXPECT_TRUE(Eventually([&] {
+    client.Send("x");
+    client.ReadSome(Duration::zero());
+    return client.received().starts_with("HTTP/1.1 408");
+  }));
+  EXPECT_EQ(requests_, 0);
+}
+
 TEST_F(HttpServerTest, TimesOutSlowHeadsBodiesAndIdleConnections) {
   ServeEcho({.head_timeout = milliseconds(60),
              .body_timeout = milliseconds(60),
@@ -313,6 +325,21 @@ TEST_F(HttpServerTest, StopDrainsWhatIsAtHand) {
   EXPECT_NE(client.received().find("Connection: close\r\n\r\ndone"), std::string::npos)
       << client.received();
   EXPECT_EQ(server_->connections(), 0u);
+}
+
+TEST_F(HttpServerTest, StopResetsAnAnswerThatOnlyTheEndOfTheConnectionEnds) {
+  std::shared_ptr<HttpExchange> held;
+  Serve({}, [&](Exchange exchange) {
+    exchange->Begin(200, {});
+    exchange->Write("half");
+    held = std::move(exchange);
+  });
+  RawClient client(server_->port());
+  client.Send("GET /a HTTP/1.0\r\n\r\n");
+  ASSERT_TRUE(client.ReadUntil("half"));
+  server_->Stop(milliseconds(0));
+  EXPECT_TRUE(client.ReadToEnd());
+  EXPECT_TRUE(client.reset());
 }
 
 TEST_F(HttpServerTest, StopClosesWhatOutlivesTheDeadline) {

@@ -17,6 +17,7 @@ constexpr size_t kMaxPipelinedBytes = 64 << 10;
 constexpr size_t kBodyPadding = 64;           // simdjson reads past the end
 constexpr size_t kMaxReservedBody = 1 << 20;  // of a declared length that has not arrived yet
 constexpr size_t kKeptOutputCapacity = 64 << 10;
+constexpr std::string_view kLate = "the request did not arrive in time";
 constexpr Duration kLingerTime = std::chrono::seconds(2);
 
 std::string DefaultErrorBody(int status, std::string_view reason) {
@@ -191,7 +192,14 @@ void ServerConnection::Process(std::string_view input) {
         RefuseRequest(parser_.error_status(), parser_.error());
         break;
       case Http1Parser::Event::kNeedMore:
-        if (state_ == State::kBody) deadline_.Set(shared_->options.body_timeout);
+        if (state_ == State::kBody) {
+          const Duration left = BodyTimeLeft();
+          if (left <= Duration::zero()) {
+            RefuseRequest(408, kLate);
+            break;
+          }
+          deadline_.Set(left);
+        }
         WatchRead();
         return;
     }
@@ -213,6 +221,7 @@ void ServerConnection::EndRequest() {
 
 void ServerConnection::OnHead(bool more_input) {
   state_ = State::kBody;
+  body_began_ = SystemClock().Now();
   request_.method = parser_.method();
   request_.target = std::move(parser_.target());
   request_.headers = std::move(parser_.headers());
@@ -223,6 +232,14 @@ void ServerConnection::OnHead(bool more_input) {
     out_ += "HTTP/1.1 100 Continue\r\n\r\n";
     ScheduleFlush();
   }
+}
+
+Duration ServerConnection::BodyTimeLeft() const {
+  const HttpServerOptions& options = shared_->options;
+  const std::chrono::milliseconds earned(1000 * request_.body.size() /
+                                         std::max<uint64_t>(1, options.min_body_bytes_per_second));
+  const TimePoint last = body_began_ + options.body_timeout + earned;
+  return std::min(options.body_timeout, last - SystemClock().Now());
 }
 
 void ServerConnection::Dispatch() {
@@ -418,7 +435,9 @@ void ServerConnection::PeerGone() {
 }
 
 void ServerConnection::Close() {
-  Shut(/*tell_exchange=*/true, /*reset=*/false);
+  // An answer that lasts until the connection ends must not look complete.
+  const bool until_close = response_begun_ && !chunked_ && !body_left_;
+  Shut(/*tell_exchange=*/true, /*reset=*/until_close && !response_ended_);
 }
 
 void ServerConnection::CloseIfIdle() {
@@ -430,7 +449,7 @@ void ServerConnection::Expired() {
   switch (state_) {
     case State::kHead:
     case State::kBody:
-      RefuseRequest(408, "the request did not arrive in time");
+      RefuseRequest(408, kLate);
       break;
     case State::kHandling:
       Shut(/*tell_exchange=*/true, /*reset=*/true);

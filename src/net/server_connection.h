@@ -74,6 +74,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   void OnReadable();
   void Process(std::string_view input);
   void OnHead(bool more_input);
+  Duration BodyTimeLeft() const;
   void Dispatch();
   void RefuseRequest(int status, std::string_view reason);
   void BeginRequest();
@@ -98,6 +99,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   State state_ = State::kIdle;
 
   HttpRequest request_;
+  TimePoint body_began_{};
   std::shared_ptr<ServerExchange> exchange_;
   std::string pending_;  // bytes after the request at hand
   std::string out_;
