@@ -279,9 +279,12 @@ TEST_F(DataParallelTest, PicksTheRankThatHoldsThePrefixAndPinsIt) {
 }
 
 TEST_F(DataParallelTest, AnIdleEnginesEmptierRankTakesWhatNoRankHolds) {
-  StoreAt("a", Tokens(160, 5000));
   StoreAt("b", Tokens(160, 5000));
-  EXPECT_EQ(Route(Body(Tokens(200))).rank(), 1);
+  auto prepared = director_.Prepare("r", prompt::Api::kCompletions, Body(Tokens(200)));
+  ASSERT_TRUE(prepared);
+  const auto outcome = director_.Decide(*prepared, {IdOf("a")});
+  ASSERT_TRUE(outcome);
+  EXPECT_EQ(outcome->rank(), 1);
 }
 
 std::shared_ptr<const fleet::Endpoint> MakeEndpoint(fleet::EndpointId id, fleet::Health health,
