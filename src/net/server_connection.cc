@@ -266,7 +266,7 @@ void ServerConnection::RefuseRequest(int status, std::string_view reason) {
   request_ = {};
   pending_.clear();
   const auto& make_body = shared_->options.error_body;
-  Respond(status, std::move(headers),
+  Respond(status, headers,
           make_body ? make_body(status, reason) : DefaultErrorBody(status, reason));
 }
 
@@ -284,7 +284,7 @@ void ServerConnection::StartHead(int status, const Headers& headers,
   chunked_ = !length && !no_content_ && http11;
   // An HTTP/1.0 client without a length reads until we close.
   if (!length && !no_content_ && !http11) keep_alive_ = false;
-  if (length && !no_content_) body_left_ = *length;
+  if (!no_content_) body_left_ = length;
   ResponseFraming framing;
   framing.chunked = chunked_ || (!length && http11 && !bodiless_status);  // HEAD: as GET would
   if (!bodiless_status) framing.content_length = length;
