@@ -8,14 +8,6 @@
 
 namespace warmpath::gateway {
 
-// The client's x-request-id when it is 1 to 128 printable ASCII characters without blanks, else a
-// new one.
-std::string RequestIdOf(const net::Headers& headers);
-
-// True for headers by which a client could choose the destination or pose as the router; never
-// forwarded.
-bool IsRoutingHeader(std::string_view name);
-
 // The client's headers as an engine gets them: no hop-by-hop, framing, Host or routing headers;
 // with the request id, and with `engine_api_key` as a bearer token when the client sent no
 // Authorization ("" = none).

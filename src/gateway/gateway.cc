@@ -10,6 +10,7 @@
 #include "codec/json.h"
 #include "gateway/forwarding.h"
 #include "gateway/proxied_request.h"
+#include "routing/request_headers.h"
 
 namespace warmpath::gateway {
 namespace {
@@ -35,12 +36,12 @@ class GatewayImpl final : public Gateway {
     if (!options.error_body) {
       options.error_body = [shared = shared_](int status, std::string_view reason) {
         shared->metrics.CountAnswer(status);
-        return ServerErrorBody(status, reason);
+        return routing::ServerErrorBody(status, reason);
       };
     }
     if (!options.error_headers) {
       options.error_headers = [](const net::Headers& request) {
-        return net::Headers{{"x-request-id", RequestIdOf(request)}};
+        return net::Headers{{"x-request-id", routing::RequestIdOf(request)}};
       };
     }
     for (const net::HostPort& address : shared_->options.listen) {
@@ -80,7 +81,7 @@ class GatewayImpl final : public Gateway {
 
   void Handle(std::shared_ptr<HttpExchange> exchange) {
     const net::HttpRequest& request = exchange->request();
-    std::string id = RequestIdOf(request.headers);
+    std::string id = routing::RequestIdOf(request.headers);
     const std::string_view path = request.path();
     if (path == "/v1/models") {
       if (request.method == "GET" || request.method == "HEAD") {
@@ -92,9 +93,9 @@ class GatewayImpl final : public Gateway {
     }
     const prompt::Api api = prompt::ApiOfPath(path);
     if (api == prompt::Api::kOther) {
-      const ApiError error{404, fmt::format("unknown path: {} {}", request.method, path),
-                           "unknown_path", 0};
-      Answer(*exchange, id, error.status, ErrorHeaders(error), ErrorBody(error));
+      const routing::ApiError error{404, fmt::format("unknown path: {} {}", request.method, path),
+                                    "unknown_path", 0};
+      Answer(*exchange, id, error.status, routing::ErrorHeaders(error), routing::ErrorBody(error));
     } else if (request.method != "POST") {
       RefuseMethod(*exchange, id, "POST");
     } else {
@@ -105,12 +106,12 @@ class GatewayImpl final : public Gateway {
   }
 
   void RefuseMethod(HttpExchange& exchange, const std::string& id, const char* allowed) {
-    const ApiError error{405,
-                         fmt::format("method {} is not allowed here", exchange.request().method),
-                         "method_not_allowed", 0};
-    net::Headers headers = ErrorHeaders(error);
+    const routing::ApiError error{
+        405, fmt::format("method {} is not allowed here", exchange.request().method),
+        "method_not_allowed", 0};
+    net::Headers headers = routing::ErrorHeaders(error);
     headers.Add("Allow", allowed);
-    Answer(exchange, id, error.status, std::move(headers), ErrorBody(error));
+    Answer(exchange, id, error.status, std::move(headers), routing::ErrorBody(error));
   }
 
   void Answer(HttpExchange& exchange, const std::string& id, int status, net::Headers headers,

@@ -78,7 +78,7 @@ void ProxiedRequest::OnPrepared(Result<routing::Prepared> prepared) {
   if (done_ || prepared_) return;  // too late
   StopWaitingForTokens();
   if (!prepared) {
-    Refuse(FromRouting(prepared.error()));
+    Refuse(routing::FromRouting(prepared.error()));
     return;
   }
   prepared_ = std::move(*prepared);
@@ -95,7 +95,7 @@ void ProxiedRequest::StopWaitingForTokens() {
 void ProxiedRequest::Route() {
   auto outcome = shared_->deps.director.Decide(*prepared_, tried_);
   if (!outcome) {
-    Refuse(FromRouting(outcome.error()));
+    Refuse(routing::FromRouting(outcome.error()));
     return;
   }
   Send(std::move(*outcome));
@@ -155,10 +155,10 @@ void ProxiedRequest::OnHead(net::HttpResponseHead head) {
   }
   relaying_ = true;
   status_ = head.status;
-  usage_.emplace(status_ < 300
-                     ? UsageScanner::KindOf(head.headers.Get("Content-Type").value_or(""),
-                                            head.headers.Get("Content-Encoding").has_value())
-                     : UsageScanner::Kind::kNone);
+  usage_.emplace(status_ < 300 ? routing::UsageScanner::KindOf(
+                                     head.headers.Get("Content-Type").value_or(""),
+                                     head.headers.Get("Content-Encoding").has_value())
+                               : routing::UsageScanner::Kind::kNone);
   net::Headers headers = DownstreamHeaders(std::move(head.headers), request_id_);
   if (status_ == 503 && !headers.Get("Retry-After")) headers.Add("Retry-After", "1");
   if (shared_->options.expose_decision) {
@@ -213,7 +213,7 @@ void ProxiedRequest::OnError(net::CallFailure failure, const Error& error) {
   WP_LOG(kWarn, "gateway", "endpoint failed", {"x-request-id", request_id_},
          {"endpoint", outcome_->endpoint().name()}, {"reason", error.message});
   // What went wrong inside the deployment is for its logs; the client learns what to do.
-  ApiError answer{502, "the model server failed before answering", "upstream_failed", 0};
+  routing::ApiError answer{502, "the model server failed before answering", "upstream_failed", 0};
   if (failure == net::CallFailure::kTimeout) {
     answer = {504, "the model server did not answer in time", "upstream_timeout", 0};
   } else if (connect) {
@@ -230,13 +230,13 @@ void ProxiedRequest::OnClientGone() {
   Done();
 }
 
-void ProxiedRequest::Refuse(const ApiError& error) {
+void ProxiedRequest::Refuse(const routing::ApiError& error) {
   shared_->metrics.CountAnswer(error.status);
   const auto self = shared_from_this();
-  net::Headers headers = ErrorHeaders(error);
+  net::Headers headers = routing::ErrorHeaders(error);
   headers.Set("x-request-id", request_id_);
   Done();
-  exchange_->Respond(error.status, std::move(headers), ErrorBody(error));
+  exchange_->Respond(error.status, std::move(headers), routing::ErrorBody(error));
 }
 
 void ProxiedRequest::Done() {

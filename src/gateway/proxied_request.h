@@ -12,10 +12,10 @@
 #include <string>
 #include <vector>
 
-#include "gateway/api_errors.h"
 #include "gateway/gateway.h"
 #include "gateway/metrics.h"
-#include "gateway/usage_scanner.h"
+#include "routing/api_errors.h"
+#include "routing/usage_scanner.h"
 
 namespace warmpath::gateway {
 
@@ -53,7 +53,7 @@ class ProxiedRequest : public std::enable_shared_from_this<ProxiedRequest> {
   void OnError(net::CallFailure failure, const Error& error);
   void OnClientGone();
 
-  void Refuse(const ApiError& error);
+  void Refuse(const routing::ApiError& error);
   void Done();
 
   const std::shared_ptr<GatewayShared> shared_;
@@ -71,7 +71,7 @@ class ProxiedRequest : public std::enable_shared_from_this<ProxiedRequest> {
   std::vector<fleet::EndpointId> tried_;
   std::optional<routing::Outcome> outcome_;
   std::unique_ptr<net::HttpCall> call_;
-  std::optional<UsageScanner> usage_;
+  std::optional<routing::UsageScanner> usage_;
   int status_ = 0;
   bool relaying_ = false;  // a byte of an answer may have reached the client
   bool paused_ = false;

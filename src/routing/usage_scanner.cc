@@ -1,4 +1,4 @@
-#include "gateway/usage_scanner.h"
+#include "routing/usage_scanner.h"
 
 #include <algorithm>
 
@@ -6,7 +6,7 @@
 #include "codec/json_reader.h"
 #include "codec/sse.h"
 
-namespace warmpath::gateway {
+namespace warmpath::routing {
 namespace {
 
 using codec::JsonCursor;
@@ -149,4 +149,4 @@ std::optional<ResponseUsage> UsageScanner::Finish() {
   return fed ? usage : std::nullopt;
 }
 
-}  // namespace warmpath::gateway
+}  // namespace warmpath::routing

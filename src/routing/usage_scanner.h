@@ -8,7 +8,7 @@
 #include <string>
 #include <string_view>
 
-namespace warmpath::gateway {
+namespace warmpath::routing {
 
 struct ResponseUsage {
   uint64_t prompt_tokens = 0;
@@ -44,4 +44,4 @@ class UsageScanner {
 // events inside "response".
 std::optional<ResponseUsage> ReadUsage(std::string_view json);
 
-}  // namespace warmpath::gateway
+}  // namespace warmpath::routing

@@ -1,4 +1,4 @@
-// Errors the gateway answers itself, in OpenAI's shape. Pure functions.
+// Errors the router answers itself, in OpenAI's shape. Pure functions.
 #pragma once
 
 #include <string>
@@ -7,7 +7,7 @@
 #include "base/result.h"
 #include "net/http.h"
 
-namespace warmpath::gateway {
+namespace warmpath::routing {
 
 struct ApiError {
   int status = 500;
@@ -25,4 +25,4 @@ ApiError FromRouting(const Error& error);
 // Bad framing and limits, found by the server before a request exists.
 std::string ServerErrorBody(int status, std::string_view reason);
 
-}  // namespace warmpath::gateway
+}  // namespace warmpath::routing

@@ -1,10 +1,10 @@
-#include "gateway/api_errors.h"
+#include "routing/api_errors.h"
 
 #include <fmt/format.h>
 
 #include "base/log.h"
 
-namespace warmpath::gateway {
+namespace warmpath::routing {
 namespace {
 
 constexpr int kRetryAfterSeconds = 1;
@@ -56,4 +56,4 @@ std::string ServerErrorBody(int status, std::string_view reason) {
   return ErrorBody({status, std::string(reason), code, 0});
 }
 
-}  // namespace warmpath::gateway
+}  // namespace warmpath::routing

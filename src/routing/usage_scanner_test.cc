@@ -1,8 +1,8 @@
-#include "gateway/usage_scanner.h"
+#include "routing/usage_scanner.h"
 
 #include <gtest/gtest.h>
 
-namespace warmpath::gateway {
+namespace warmpath::routing {
 namespace {
 
 using Kind = UsageScanner::Kind;
@@ -92,4 +92,4 @@ TEST(UsageScanner, KnowsWhatItCanRead) {
 }
 
 }  // namespace
-}  // namespace warmpath::gateway
+}  // namespace warmpath::routing
