@@ -391,13 +391,14 @@ class Loader {
 
 }  // namespace
 
-Result<LoadedConfig> LoadConfigText(std::string_view text, std::string_view source_name) {
+Result<LoadedConfig> LoadConfigText(std::string_view text, std::string_view source_name,
+                                    const LoadOptions&) {
   auto config = Loader(source_name).Load(text);
   if (!config) config.error().message = OneLine(std::move(config.error().message));
   return config;
 }
 
-Result<LoadedConfig> LoadConfigFile(const std::string& path) {
+Result<LoadedConfig> LoadConfigFile(const std::string& path, const LoadOptions& options) {
   std::error_code error;
   std::ifstream in(path, std::ios::binary);
   if (!in || std::filesystem::is_directory(path, error)) {
@@ -406,7 +407,7 @@ Result<LoadedConfig> LoadConfigFile(const std::string& path) {
   std::string text(kLimits.max_bytes + 1, '\0');
   in.read(text.data(), static_cast<std::streamsize>(text.size()));
   text.resize(static_cast<size_t>(in.gcount()));
-  return LoadConfigText(text, path);
+  return LoadConfigText(text, path, options);
 }
 
 }  // namespace warmpath::config

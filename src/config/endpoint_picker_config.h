@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "fleet/engine_metrics.h"
 #include "scheduling/scheduler.h"
 
 namespace warmpath::config {
@@ -29,10 +30,30 @@ struct LoadedConfig {
       0;  // podDiscoveryConfig.socketPort, where engines publish; 0 when the file sets none
   uint16_t kv_replay_port = 0;        // podDiscoveryConfig.replaySocketPort; 0 = none
   std::vector<std::string> warnings;  // `line N: field.path: what`
+
+  // dataLayer.discovery: llm-d's file-discovery plugin. "" = not configured.
+  std::string discovery_file;
+  bool watch_discovery_file = false;
+  fleet::ScrapeConfig scrape;               // metrics-data-source, core-metrics-extractor
+  std::optional<Duration> scrape_interval;  // metrics-data-source.interval
+  // requestHandler.parsers; defaults when the file lists none.
+  bool parse_openai = true;
+  bool parse_vllmhttp = true;
+  bool parse_passthrough = false;
+  // inflight-load-producer.
+  bool add_estimated_output_tokens = false;
+  double output_ratio = 1.5;
+  uint64_t max_estimated_output_tokens = 0;
+  bool speculative_indexing = true;  // precise-prefix-cache-producer; ours is on unless refused
 };
 
-Result<LoadedConfig> LoadConfigFile(const std::string& path);
+struct LoadOptions {
+  bool allow_experimental = false;  // --allow-experimental-plugins
+};
+
+Result<LoadedConfig> LoadConfigFile(const std::string& path, const LoadOptions& options = {});
 // `source_name` stands for the file in errors.
-Result<LoadedConfig> LoadConfigText(std::string_view text, std::string_view source_name);
+Result<LoadedConfig> LoadConfigText(std::string_view text, std::string_view source_name,
+                                    const LoadOptions& options = {});
 
 }  // namespace warmpath::config

@@ -53,7 +53,11 @@ struct ScrapedLoad {
   uint64_t kv_blocks = 0;   // num_gpu_blocks, sum over ranks; 0 = unknown
   uint16_t ranks = 0;       // data-parallel ranks that report (vLLM); 0 = unknown
   bool prefix_caching = true;
-  TimePoint at{};  // when scraped; zero = never
+  std::vector<std::string> active_adapters;   // LoRA adapters with running requests
+  std::vector<std::string> waiting_adapters;  // with waiting requests only
+  uint32_t max_adapters = 0;                  // that may be active at once; 0 = unknown
+  std::map<std::string, double> custom;       // of EngineMetrics::custom (engine_metrics.h), by key
+  TimePoint at{};                             // when scraped; zero = never
 };
 
 struct Endpoint {

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/metrics.h"
 #include "fleet/endpoint.h"
+#include "fleet/engine_metrics.h"
 #include "fleet/inflight.h"
 #include "net/loop.h"
 
@@ -24,8 +25,11 @@ struct FleetOptions {
   Duration request_timeout = std::chrono::seconds(2);
   Duration models_interval = std::chrono::seconds(10);
   int failures_to_unhealthy = 2;
-  std::string api_key;                // bearer token for the engines; never logged
-  std::string pool_name = "default";  // label `name` of llm-d's pool metrics
+  std::string api_key;                           // bearer token for the engines; never logged
+  std::string pool_name = "default";             // label `name` of llm-d's pool metrics
+  ScrapeConfig scrape;                           // which series, where
+  Duration staleness = std::chrono::seconds(2);  // older figures do not enter the pool's gauges
+  Duration gauges_interval = std::chrono::seconds(5);  // refresh of the pool's gauges
 };
 
 class Fleet {

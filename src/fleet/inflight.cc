@@ -116,7 +116,7 @@ InflightLedger::InflightLedger() : impl_(std::make_unique<Impl>()) {}
 InflightLedger::~InflightLedger() = default;
 
 InflightTicket InflightLedger::Book(EndpointId endpoint, uint16_t rank, int64_t uncached_tokens,
-                                    int64_t prompt_tokens) {
+                                    int64_t prompt_tokens, int64_t) {
   InflightTicket ticket;
   ticket.cell_ = impl_->FindOrMake(endpoint, rank);
   ticket.prefill_tokens_ = uncached_tokens;

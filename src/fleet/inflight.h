@@ -17,6 +17,9 @@ struct InflightLoad {
   int64_t prefill_requests = 0;  // of these, no first token seen yet
   int64_t prefill_tokens = 0;    // uncached prompt tokens of those
   int64_t decode_tokens = 0;     // prompt + expected output of those that decode
+  // As llm-d counts in-flight tokens: uncached prompt tokens, with the estimated output where that
+  // is configured, of all requests not finished.
+  int64_t tokens = 0;
 };
 
 class InflightLedger;
@@ -45,7 +48,7 @@ class InflightLedger {
   InflightLedger();
   ~InflightLedger();
   [[nodiscard]] InflightTicket Book(EndpointId endpoint, uint16_t rank, int64_t uncached_tokens,
-                                    int64_t prompt_tokens);
+                                    int64_t prompt_tokens, int64_t estimated_output_tokens = 0);
   InflightLoad Load(EndpointId endpoint) const;  // over all ranks
   InflightLoad Load(EndpointId endpoint, uint16_t rank) const;
   void Forget(EndpointId endpoint);

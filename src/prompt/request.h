@@ -20,6 +20,7 @@ enum class Api {
   kEmbeddings,  // routed by load for now
   kTokenize,
   kDetokenize,
+  kGenerate,  // vLLM's /inference/v1/generate: token ids in the body
   kOther,
 };
 
@@ -29,6 +30,9 @@ Api ApiOfPath(std::string_view path);
 struct RequestView {
   Api api = Api::kOther;
   std::string model;  // "" when absent or null: the engine's default model
+  // Where the model's value (with its quotes) stands in the body, for splicing; empty when absent.
+  size_t model_offset = 0;
+  size_t model_length = 0;
   bool stream = false;
   bool include_usage = false;          // stream_options.include_usage
   std::string cache_salt;              // "" when absent
@@ -40,5 +44,10 @@ struct RequestView {
 // of values, else kInvalidArgument. Wrong types of the fields above are left for the engine to
 // refuse (the field keeps its default).
 Result<RequestView> ReadRequest(Api api, std::string_view body);
+
+// `body` with the value of "model" replaced by `model`, every other byte kept. `view` is of this
+// body. A body without "model" gets it as its first member. When the key is given twice, the last
+// one is replaced (it is the one that counts).
+std::string ReplaceModel(std::string_view body, const RequestView& view, std::string_view model);
 
 }  // namespace warmpath::prompt

@@ -137,8 +137,11 @@ std::string Director::encoder_note() const {
 }
 
 Result<Prepared> Director::PrepareByLoad(std::string request_id, prompt::Api api,
-                                         std::string_view body, std::string note) const {
+                                         std::string_view body, std::string note,
+                                         RequestAttributes attributes) const {
   Prepared prepared;
+  prepared.attributes = std::move(attributes);
+  prepared.body_bytes = body.size();
   prepared.started = state_->deps.clock.Now();
   prepared.request_id = std::move(request_id);
   WP_TRY(prepared.view, prompt::ReadRequest(api, body));
@@ -146,9 +149,10 @@ Result<Prepared> Director::PrepareByLoad(std::string request_id, prompt::Api api
   return prepared;
 }
 
-Result<Prepared> Director::Prepare(std::string request_id, prompt::Api api,
-                                   std::string_view body) const {
-  WP_TRY(Prepared prepared, PrepareByLoad(std::move(request_id), api, body, ""));
+Result<Prepared> Director::Prepare(std::string request_id, prompt::Api api, std::string_view body,
+                                   RequestAttributes attributes) const {
+  WP_TRY(Prepared prepared,
+         PrepareByLoad(std::move(request_id), api, body, "", std::move(attributes)));
   std::shared_ptr<const prompt::Encoder> encoder;
   std::string encoder_model;
   {
@@ -201,7 +205,7 @@ Result<Outcome> Director::Decide(Prepared& prepared,
 
   MatchedRequest matched =
       Match(prepared, *endpoints, deps.index, deps.events, deps.fleet.inflight());
-  const scheduling::Request& request = matched.request;
+  scheduling::Request& request = matched.request;
   const TimePoint looked_up = deps.clock.Now();
   if (prepared.decisions++ == 0 && prepared.tokens_known) {
     const double seconds = ToSeconds(looked_up - begin);
@@ -279,7 +283,7 @@ Result<DecisionRecord> Director::Explain(prompt::Api api, std::string_view body)
   const DirectorDeps& deps = state_->deps;
   const TimePoint begin = deps.clock.Now();
   WP_TRY(const auto endpoints, EligibleEndpoints(*deps.fleet.snapshot(), prepared.view.model, {}));
-  const MatchedRequest matched =
+  MatchedRequest matched =
       Match(prepared, endpoints, deps.index, deps.events, deps.fleet.inflight());
   const auto record =
       MakeRecord(prepared, matched.request, deps.scheduler.DryRun(matched.request), deps.scheduler);

@@ -20,7 +20,9 @@
 #include "events/manager.h"
 #include "fleet/fleet.h"
 #include "index/kv_index.h"
+#include "net/http.h"
 #include "prompt/encoder.h"
+#include "routing/policies.h"
 #include "routing/record.h"
 #include "scheduling/scheduler.h"
 
@@ -33,6 +35,13 @@ struct DirectorOptions {
       std::chrono::milliseconds(500);  // speculative blocks outlive their request by this
   Duration beat_interval = std::chrono::seconds(60);  // "metrics beat"; 0 = off
   size_t offload_body_bytes = 64 << 10;               // bodies above belong on a CPU pool
+  // Accept models no endpoint serves, as pools without a model list do (conformance tests).
+  bool any_model = false;
+  // llm-d's inflight-load-producer: output tokens assumed for load, min(prompt * ratio, the
+  // client's limit, cap).
+  bool add_estimated_output_tokens = false;
+  double output_ratio = 1.5;
+  uint64_t max_estimated_output_tokens = 0;  // 0 = no cap
 };
 
 struct DirectorDeps {
@@ -44,10 +53,24 @@ struct DirectorDeps {
   const Clock& clock;
 };
 
+// What came with a request beside its body.
+struct RequestAttributes {
+  net::Headers headers;  // of the client; routing and plugins read some of them
+  // The only endpoints it may go to, "ip:port" or "ip" (every port there); nullopt: the whole pool.
+  std::optional<std::vector<std::string>> subset;
+};
+
 // A request made ready for decisions. Movable plain data, owned by the caller.
 struct Prepared {
   std::string request_id;
   prompt::RequestView view;
+  RequestAttributes attributes;
+  std::string target_model;  // what the engine is asked for: view.model, or what a rewrite made it
+  std::string objective;     // name of its InferenceObjective; "" = none
+  std::string fairness_id;
+  int32_t priority = 0;
+  size_t body_bytes = 0;
+  bool bodiless = false;  // GET and the like: least loaded endpoint, no tokens, no model
   std::vector<prompt::EncodedPrompt> prompts;  // empty when exact tokens could not be had
   bool tokens_known = false;
   std::string tokens_note;  // why not; never contains prompt text
@@ -78,15 +101,29 @@ class Outcome {
   ~Outcome();
 
   const fleet::Endpoint& endpoint() const;
+  // "host:port", the pick first, then the fallbacks a picker was configured to name. At least one.
+  const std::vector<std::string>& destinations() const;
+  // What the plugins want set on the request and on the answer.
+  const scheduling::PickEffects& effects() const;
+  // Total score of every candidate that was not filtered out, by "host:port".
+  std::vector<std::pair<std::string, double>> scores() const;
+  const std::string& target_model() const;
   uint16_t rank() const;
   bool pin_rank() const;  // the endpoint has several ranks: send X-data-parallel-rank
   uint64_t predicted_cached_tokens() const;
 
+  // The answer's status line; `streaming`: an event stream. Call before the body.
+  void ResponseHead(int status, bool streaming);
+  // Another endpoint of destinations() answered ("host:port"): what was booked moves to it.
+  void Served(std::string_view destination);
+  // Bytes of the response body as they pass (non-empty). The first calls FirstToken.
+  void BodyChunk(size_t bytes);
   // First byte of the response body: prefill is done.
   void FirstToken();
   // usage of the response, as the engine reports it. `cached_tokens` absent: not reported in this
   // response.
-  void Usage(uint64_t prompt_tokens, std::optional<uint64_t> cached_tokens);
+  void Usage(uint64_t prompt_tokens, std::optional<uint64_t> cached_tokens,
+             std::optional<uint64_t> output_tokens = std::nullopt);
   // The connection failed: the endpoint counts as unhealthy until it answers again, and everything
   // is released at once. `status`: the HTTP status the client got; 0 when the request goes
   // elsewhere.
@@ -130,13 +167,21 @@ class Director {
   bool ShouldOffload(size_t body_bytes) const { return body_bytes > options_.offload_body_bytes; }
   // kInvalidArgument: not a JSON object (answer 400). Bodies that only the engine can judge are
   // prepared without tokens.
-  Result<Prepared> Prepare(std::string request_id, prompt::Api api, std::string_view body) const;
+  // Applies the policies too: kInvalidArgument when a model is required and missing.
+  Result<Prepared> Prepare(std::string request_id, prompt::Api api, std::string_view body,
+                           RequestAttributes attributes = {}) const;
   // The same without tokens (deadline passed, pool full, api routed by load); `note` says why.
   Result<Prepared> PrepareByLoad(std::string request_id, prompt::Api api, std::string_view body,
-                                 std::string note) const;
+                                 std::string note, RequestAttributes attributes = {}) const;
+  // A request without a body.
+  Prepared PrepareBodiless(std::string request_id, RequestAttributes attributes) const;
 
-  // kNotFound: no endpoint serves the model (404). kUnavailable: none is healthy (503).
-  // kOutOfBounds: filters left none (429). `exclude`: endpoints already tried for this request.
+  // Objectives and model rewrites from now on; never null.
+  void SetPolicies(std::shared_ptr<const Policies> policies);
+
+  // kNotFound: no endpoint serves the model (404). kUnavailable: none is healthy, or none of the
+  // subset is there (503). kOutOfBounds: filters left none, or the request is sheddable and the
+  // candidates are saturated (429). `exclude`: endpoints already tried for this request.
   Result<Outcome> Decide(Prepared& request, const std::vector<fleet::EndpointId>& exclude = {});
 
   // The decision this body would get; nothing is booked, counted or kept.

@@ -54,7 +54,8 @@ void Outcome::FirstToken() {
   });
 }
 
-void Outcome::Usage(uint64_t prompt_tokens, std::optional<uint64_t> cached_tokens) {
+void Outcome::Usage(uint64_t prompt_tokens, std::optional<uint64_t> cached_tokens,
+                    std::optional<uint64_t>) {
   OutcomeState& s = *state_;
   if (s.usage_seen || s.ended) return;
   s.usage_seen = true;

@@ -23,14 +23,31 @@ class Plugin {
  public:
   virtual ~Plugin() = default;
   // A request goes to `picked` (not called for dry runs).
-  virtual void Picked(const Request& request, const Candidate& picked);
+  virtual void Picked(const Request& request, const Candidate& picked, PickEffects& effects);
   // A response taught something.
   virtual void Observe(const Observation& observation);
 };
 
+// Writes Candidate::produced before the profile runs.
+class Producer : public Plugin {
+ public:
+  virtual void Produce(Request& request) const = 0;
+};
+
+// Override one of the two: Keep judges candidates one by one, Narrow the set.
 class Filter : public Plugin {
  public:
-  virtual bool Keep(const Request& request, const Candidate& candidate) const = 0;
+  virtual bool Keep(const Request& request, const Candidate& candidate) const;
+  // Removes from `candidates` (indexes into Request::candidates, order kept) what may not be
+  // picked. `random` is a fresh 64-bit draw.
+  virtual void Narrow(const Request& request, std::vector<size_t>& candidates,
+                      uint64_t random) const;
+};
+
+// How loaded the candidates are together: 1 and more is saturated. Usable as a filter too.
+class Detector : public Filter {
+ public:
+  virtual double Saturation(std::span<const Candidate> candidates) const = 0;
 };
 
 class Scorer : public Plugin {
@@ -64,16 +81,34 @@ enum class Role {
   kScorer,
   kPicker,
   kHandler,
+  kProducer,
+  kDetector,
   kPassive,  // configures another part of the program (producers, parsers, sources)
+};
+
+// What a plugin is made from. Valid during creation only.
+struct PluginContext {
+  const codec::Json& parameters;  // checked against the type's schema
+  std::string name;               // of the instance
+  size_t slot = 0;                // of a producer in Candidate::produced
+  const Clock& clock;
+  // The instance of that name, made before this one because PluginType::references named it;
+  // nullptr: not configured.
+  std::function<Plugin*(std::string_view name)> find;
 };
 
 struct PluginType {
   std::string name;
   Role role = Role::kPassive;
   ParameterList parameters;
-  // `parameters` were checked; null for passive types.
-  std::function<Result<std::unique_ptr<Plugin>>(const codec::Json& parameters)> create;
+  // null for passive types.
+  std::function<Result<std::unique_ptr<Plugin>>(const PluginContext& context)> create;
   std::string note;  // for people who configure it: deprecated, or what it does differently here
+  // Not empty: llm-d has this type, this program does not, and why.
+  std::string refused{};
+  bool experimental = false;  // needs --allow-experimental-plugins (llm-d's stability "Alpha")
+  // Names of the plugins these parameters refer to; they are made first. Null: none.
+  std::function<std::vector<std::string>(const codec::Json& parameters)> references{};
 };
 
 // All types by name, aliases included. nullptr when unknown.

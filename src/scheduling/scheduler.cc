@@ -173,7 +173,8 @@ struct Scheduler::Impl {
 Scheduler::Scheduler(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Scheduler::~Scheduler() = default;
 
-Result<std::unique_ptr<Scheduler>> Scheduler::Create(const SchedulerSpec& requested) {
+Result<std::unique_ptr<Scheduler>> Scheduler::Create(const SchedulerSpec& requested,
+                                                     const SchedulerOptions& options) {
   WP_TRY(const SchedulerSpec spec, CompleteSpec(requested));
   auto impl = std::make_unique<Impl>();
   ProfileHandler* handler = nullptr;
@@ -191,7 +192,8 @@ Result<std::unique_ptr<Scheduler>> Scheduler::Create(const SchedulerSpec& reques
                                  error->message));
     }
     if (!type.create) continue;
-    auto created = type.create(*parameters);
+    auto created = type.create({*parameters, plugin.name, 0, *options.clock,
+                                [](std::string_view) -> Plugin* { return nullptr; }});
     if (!created) return Fail(created.error(), "failed to create " + where);
     if (type.role == Role::kHandler) {
       handler = static_cast<ProfileHandler*>(created->get());
@@ -228,6 +230,8 @@ Result<std::unique_ptr<Scheduler>> Scheduler::Create(const SchedulerSpec& reques
         impl->picker_name = entry.plugin;
         break;
       case Role::kHandler:
+      case Role::kProducer:
+      case Role::kDetector:
       case Role::kPassive:
         break;
     }
@@ -246,11 +250,12 @@ Decision Scheduler::Impl::Run(const Request& request) const {
   std::vector<size_t> left;
   for (size_t i = 0; i < n; ++i) left.push_back(i);
   for (const NamedFilter& filter : filters) {
-    std::erase_if(left, [&](size_t i) {
-      if (filter.filter->Keep(request, request.candidates[i])) return false;
-      decision.filtered_by[i] = filter.name;
-      return true;
-    });
+    const std::vector<size_t> before = left;
+    filter.filter->Narrow(request, left, seed + draws.fetch_add(1, std::memory_order_relaxed));
+    for (const size_t i : before) {
+      if (std::find(left.begin(), left.end(), i) == left.end())
+        decision.filtered_by[i] = filter.name;
+    }
   }
 
   std::vector<double> totals(left.size(), 0.0);
@@ -276,17 +281,25 @@ Decision Scheduler::Impl::Run(const Request& request) const {
   return decision;
 }
 
-Decision Scheduler::Schedule(const Request& request) const {
+Decision Scheduler::Schedule(Request& request) const {
   Decision decision = impl_->Run(request);
   if (!decision.picked.empty()) {
     const Candidate& picked = request.candidates[decision.picked.front()];
-    for (const auto& [name, plugin] : impl_->plugins) plugin->Picked(request, picked);
+    for (const auto& [name, plugin] : impl_->plugins)
+      plugin->Picked(request, picked, decision.effects);
   }
   return decision;
 }
 
-Decision Scheduler::DryRun(const Request& request) const {
+Decision Scheduler::DryRun(Request& request) const {
   return impl_->Run(request);
+}
+
+double Scheduler::Saturation(const Request&) const {
+  return 0;
+}
+bool Scheduler::wants_estimated_tokens() const {
+  return false;
 }
 
 void Scheduler::Observe(const Observation& observation) const {

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
+#include "base/metrics.h"
 #include "base/result.h"
 #include "scheduling/types.h"
 
@@ -32,6 +34,13 @@ struct ProfileSpec {
 struct SchedulerSpec {
   std::vector<PluginSpec> plugins;
   std::vector<ProfileSpec> profiles;
+  std::string saturation_detector{};  // a PluginSpec name; "": utilization-detector with its defaults
+};
+
+struct SchedulerOptions {
+  bool allow_experimental = false;
+  Registry* metrics = nullptr;  // plugin durations; null: none
+  const Clock* clock = &SystemClock();
 };
 
 // What an observed response teaches (expected-cost-scorer: rates per endpoint).
@@ -45,12 +54,19 @@ struct Observation {
 class Scheduler {
  public:
   // Errors name the plugin and the parameter.
-  static Result<std::unique_ptr<Scheduler>> Create(const SchedulerSpec& spec);
+  static Result<std::unique_ptr<Scheduler>> Create(const SchedulerSpec& spec,
+                                                   const SchedulerOptions& options = {});
   ~Scheduler();
 
-  Decision Schedule(const Request& request) const;
+  // Producers write into the request's candidates first.
+  Decision Schedule(Request& request) const;
+  Decision Schedule(Request&& request) const { return Schedule(request); }
   // As Schedule, without remembering anything (explain).
-  Decision DryRun(const Request& request) const;
+  Decision DryRun(Request& request) const;
+  // Of all candidates together, by the configured detector: 1 and more is saturated.
+  double Saturation(const Request& request) const;
+  // A plugin matches prefixes by itself and takes pseudo tokens where exact ones cannot be had.
+  bool wants_estimated_tokens() const;
   void Observe(const Observation& observation) const;
   // {scorer name: weight} of the profile in use.
   const std::vector<ProfilePlugin>& scorers() const;

@@ -99,7 +99,7 @@ std::string ErrorOf(std::vector<PluginSpec> plugins, std::vector<ProfileSpec> pr
 }
 
 // "a=1 b=0.25 c=-" ("-": filtered out), of scorer number `which`.
-std::string Scores(const Request& request, const Decision& decision, size_t which = 0) {
+std::string Scores(Request request, const Decision& decision, size_t which = 0) {
   std::string text;
   for (size_t i = 0; i < request.candidates.size(); ++i) {
     const double score = decision.scores[which].scores[i];
@@ -122,7 +122,7 @@ class ScorerFormula : public ::testing::TestWithParam<ScoreCase> {};
 TEST_P(ScorerFormula, GivesTheScoresOfTheTable) {
   const ScoreCase& c = GetParam();
   const auto scheduler = Make({{c.type, "", c.parameters}});
-  const Request request = MakeRequest(c.fleet);
+  Request request = MakeRequest(c.fleet);
   EXPECT_EQ(Scores(request, scheduler->Schedule(request)), c.scores);
 }
 
@@ -207,7 +207,7 @@ class LabelFilter : public ::testing::TestWithParam<FilterCase> {};
 TEST_P(LabelFilter, KeepsTheEndpointsOfTheTable) {
   const FilterCase& c = GetParam();
   const auto scheduler = Make({{c.type, "the-filter", c.parameters}});
-  const Request request =
+  Request request =
       MakeRequest("a\nb role=decode\nc role=prefill\nd llm-d.ai/role=both\ne role=encode zone=z1");
   const Decision decision = scheduler->Schedule(request);
   std::string kept;
@@ -250,7 +250,7 @@ TEST(Scheduler, AddsWeightedScoresAndPicksTheHighest) {
        {"kv-cache-scorer", "", "{}"},
        {"queue-scorer", "", "{}"}},
       {{"default", {{"prefix-cache-scorer", 2}, {"kv-cache-scorer", 1}, {"queue-scorer", 1}}}});
-  const Request request = MakeRequest("a match=2/3 kv=0.5 waiting=3\nb match=0/3 kv=0 waiting=0");
+  Request request = MakeRequest("a match=2/3 kv=0.5 waiting=3\nb match=0/3 kv=0 waiting=0");
   const Decision decision = scheduler->Schedule(request);
   EXPECT_DOUBLE_EQ(decision.totals[0], 2.5);
   EXPECT_DOUBLE_EQ(decision.totals[1], 2.0);
@@ -266,19 +266,19 @@ TEST(Scheduler, AddsWeightedScoresAndPicksTheHighest) {
 
 TEST(Scheduler, ScoresOnlyWhatFiltersLeft) {
   const auto scheduler = Make({{"decode-filter", "", "{}"}, {"queue-scorer", "", "{}"}});
-  const Request request = MakeRequest("a role=prefill waiting=0\nb waiting=10\nc waiting=20");
+  Request request = MakeRequest("a role=prefill waiting=0\nb waiting=10\nc waiting=20");
   const Decision decision = scheduler->Schedule(request);
   EXPECT_EQ(Scores(request, decision), "a=- b=1 c=0");
   EXPECT_EQ(decision.picked, std::vector<size_t>{1});
 }
 
 TEST(Scheduler, EmptyFleetPicksNothing) {
-  EXPECT_TRUE(Make(DefaultSchedulerSpec().plugins)->Schedule(Request{}).picked.empty());
+  EXPECT_TRUE(Make(DefaultSchedulerSpec().plugins)->Schedule(*std::make_unique<Request>()).picked.empty());
 }
 
 // How often each of `fleet` is picked in 3000 requests.
 std::vector<int> Histogram(const Scheduler& scheduler, std::string_view fleet) {
-  const Request request = MakeRequest(fleet);
+  Request request = MakeRequest(fleet);
   std::vector<int> counts(request.candidates.size());
   for (int i = 0; i < 3000; ++i) ++counts[scheduler.DryRun(request).picked.front()];
   return counts;
@@ -317,7 +317,7 @@ TEST(Pickers, ReturnAsManyEndpointsAsAskedFor) {
 
 TEST(ExpectedCost, TiesGoToTheFewestInFlight) {
   const auto scheduler = Make(DefaultSchedulerSpec().plugins);
-  const Request request = MakeRequest(
+  Request request = MakeRequest(
       "a prompt=1000 inflight=2 prefilling=2\nb prompt=1000 inflight=1 prefilling=1\nc prompt=1000 "
       "inflight=3 prefilling=3");
   for (int i = 0; i < 20; ++i) EXPECT_EQ(scheduler->Schedule(request).picked.front(), 1u);
@@ -340,7 +340,7 @@ TEST(ExpectedCost, TieReachesToFivePercentAndNoFurther) {
 
 TEST(ExpectedCost, ColdPromptsGoRound) {
   const auto scheduler = Make(DefaultSchedulerSpec().plugins);
-  const Request request =
+  Request request =
       MakeRequest("a prompt=1000 match=0/9\nb prompt=1000 match=0/9\nc prompt=1000 match=0/9");
   std::vector<size_t> order;
   for (int i = 0; i < 6; ++i) order.push_back(scheduler->Schedule(request).picked.front());
@@ -350,7 +350,7 @@ TEST(ExpectedCost, ColdPromptsGoRound) {
 
 TEST(ExpectedCost, DryRunRemembersNothing) {
   const auto scheduler = Make(DefaultSchedulerSpec().plugins);
-  const Request request = MakeRequest("a prompt=1000 match=0/9\nb prompt=1000 match=0/9");
+  Request request = MakeRequest("a prompt=1000 match=0/9\nb prompt=1000 match=0/9");
   const size_t first = scheduler->DryRun(request).picked.front();
   for (int i = 0; i < 5; ++i) EXPECT_EQ(scheduler->DryRun(request).picked.front(), first);
   EXPECT_EQ(scheduler->Schedule(request).picked.front(), first);
@@ -369,7 +369,7 @@ TEST(ExpectedCost, StaysWithTheWarmEndpointUntilItsQueueCostsMore) {
 
 TEST(ExpectedCost, UnknownTermIsLeftOutAndNoted) {
   const auto scheduler = Make(DefaultSchedulerSpec().plugins);
-  const Request request = MakeRequest("a prompt=1000 waiting=nan\nb prompt=1000 waiting=inf");
+  Request request = MakeRequest("a prompt=1000 waiting=nan\nb prompt=1000 waiting=inf");
   const Decision decision = scheduler->Schedule(request);
   ASSERT_EQ(decision.picked.size(), 1u);
   ASSERT_FALSE(decision.notes.empty());
@@ -378,7 +378,7 @@ TEST(ExpectedCost, UnknownTermIsLeftOutAndNoted) {
 
 TEST(ExpectedCost, LearnsASlowEndpointFromItsFirstTokens) {
   const auto scheduler = Make(DefaultSchedulerSpec().plugins);
-  const Request request =
+  Request request =
       MakeRequest("a prompt=2000 inflight=0\nb prompt=2000 inflight=5 prefilling=5");
   EXPECT_EQ(scheduler->DryRun(request).picked.front(), 0u);
   for (int i = 0; i < 40; ++i) {
@@ -399,7 +399,7 @@ TEST(ExpectedCost, SpreadsColdPromptsOverMachinesThatOnlyNoiseTellsApart) {
     scheduler->Observe({1, tokens, {}, FromSeconds(seconds * 1.1)});
     scheduler->Observe({2, tokens, {}, FromSeconds(seconds * 0.9)});
   }
-  const Request request = MakeRequest("a prompt=2000\nb prompt=2000");
+  Request request = MakeRequest("a prompt=2000\nb prompt=2000");
   int picks_of_a = 0;
   for (int i = 0; i < 10; ++i) picks_of_a += scheduler->Schedule(request).picked.front() == 0;
   EXPECT_EQ(picks_of_a, 5);
@@ -407,7 +407,7 @@ TEST(ExpectedCost, SpreadsColdPromptsOverMachinesThatOnlyNoiseTellsApart) {
 
 TEST(SchedulerThreads, DecidesAndLearnsConcurrently) {
   const auto scheduler = Make(DefaultSchedulerSpec().plugins);
-  const Request request = MakeRequest("a prompt=1000\nb prompt=1000\nc prompt=1000 match=2/9");
+  Request request = MakeRequest("a prompt=1000\nb prompt=1000\nc prompt=1000 match=2/9");
   std::vector<std::thread> threads;
   for (int t = 0; t < 3; ++t) {
     threads.emplace_back([&] {

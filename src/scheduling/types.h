@@ -5,14 +5,26 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
 #include "fleet/endpoint.h"
 #include "fleet/inflight.h"
+#include "kv/types.h"
+#include "net/http.h"
 
 namespace warmpath::scheduling {
+
+// How much of a request's prompt(s) an endpoint is believed to hold, by one producer. Blocks are
+// the producer's own; both counts are summed over the prompts.
+struct PrefixMatch {
+  uint32_t matched_blocks = 0;
+  uint32_t total_blocks = 0;
+  uint32_t block_size = 0;  // tokens
+};
 
 // One endpoint as a choice for one request. Token counts are summed over the request's prompts.
 struct Candidate {
@@ -30,14 +42,35 @@ struct Candidate {
   fleet::InflightLoad inflight;  // of the endpoint
   uint64_t resident_blocks = 0;  // of the endpoint, by the index
   uint64_t capacity_blocks = 0;  // 0 = unknown
+  bool exact = false;  // exact tokens and this endpoint's events are known: the match above counts
+  std::vector<PrefixMatch> produced;  // by PluginContext::slot of the producers (plugin.h)
 };
 
+// Lives for one scheduling decision; what its pointers and spans refer to outlives it.
 struct Request {
   std::string id;
-  std::string model;  // as the client named it
+  std::string model;         // as the client named it
+  std::string target_model;  // after rewriting: what the engine is asked for
   uint64_t prompt_tokens = 0;
   bool tokens_known = false;
+  // Exact ids where they are known; else pseudo tokens of four bytes (`tokens_estimated`) where a
+  // plugin asked for them; else empty.
+  std::vector<std::span<const kv::TokenId>> prompts;
+  bool tokens_estimated = false;
+  uint64_t max_output_tokens = 0;  // the client's limit; 0 = none given
+  std::string cache_salt;
+  const net::Headers* headers = nullptr;  // of the request, as far as routing reads them; or null
+  std::string fairness_id;                // flow id; "" = none given
+  int32_t priority = 0;                   // of the request's objective; negative: sheddable
   std::vector<Candidate> candidates;
+};
+
+// What plugins add to a request that goes to its pick, and to the answer.
+struct PickEffects {
+  std::vector<std::pair<std::string, std::string>> request_headers;  // set towards the engine
+  std::vector<std::string> remove_request_headers;
+  std::vector<std::pair<std::string, std::string>> response_headers;  // set towards the client
+  std::string destination;  // host:port to send to instead of the pick's own address; "" = as is
 };
 
 struct PluginScore {
@@ -57,6 +90,7 @@ struct Decision {
   std::string picker;
   std::string profile;
   std::vector<std::string> notes;  // what a plugin had to leave out, for people
+  PickEffects effects;
 };
 
 }  // namespace warmpath::scheduling

@@ -99,7 +99,7 @@ class SelectorFilter final : public Filter {
 
 PluginType RoleType(std::string name, std::vector<std::string> roles, bool without_label) {
   PluginType type{std::move(name), Role::kFilter, {}, {}, {}};
-  type.create = [roles, without_label](const codec::Json&) -> Result<std::unique_ptr<Plugin>> {
+  type.create = [roles, without_label](const PluginContext&) -> Result<std::unique_ptr<Plugin>> {
     return std::make_unique<RoleFilter>(roles, without_label);
   };
   return type;
@@ -108,8 +108,8 @@ PluginType RoleType(std::string name, std::vector<std::string> roles, bool witho
 template <typename T>
 PluginType FilterType(std::string name, ParameterList parameters, std::string note) {
   PluginType type{std::move(name), Role::kFilter, std::move(parameters), {}, std::move(note)};
-  type.create = [](const codec::Json& values) -> Result<std::unique_ptr<Plugin>> {
-    return std::make_unique<T>(values);
+  type.create = [](const PluginContext& context) -> Result<std::unique_ptr<Plugin>> {
+    return std::make_unique<T>(context.parameters);
   };
   return type;
 }

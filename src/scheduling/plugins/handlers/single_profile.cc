@@ -22,7 +22,7 @@ class SingleProfileHandler final : public ProfileHandler {
 
 std::vector<PluginType> HandlerTypes() {
   PluginType type{"single-profile-handler", Role::kHandler, {}, {}, {}};
-  type.create = [](const codec::Json&) -> Result<std::unique_ptr<Plugin>> {
+  type.create = [](const PluginContext&) -> Result<std::unique_ptr<Plugin>> {
     return std::make_unique<SingleProfileHandler>();
   };
   return {type};

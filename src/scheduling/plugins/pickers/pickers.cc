@@ -106,8 +106,8 @@ class WeightedRandomPicker final : public MaxNumPicker {
 template <typename T>
 PluginType PickerType(std::string name) {
   PluginType type{std::move(name), Role::kPicker, {Integer("maxNumOfEndpoints")}, {}, {}};
-  type.create = [](const codec::Json& parameters) -> Result<std::unique_ptr<Plugin>> {
-    return std::make_unique<T>(parameters);
+  type.create = [](const PluginContext& context) -> Result<std::unique_ptr<Plugin>> {
+    return std::make_unique<T>(context.parameters);
   };
   return type;
 }

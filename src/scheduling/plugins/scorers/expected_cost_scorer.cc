@@ -135,7 +135,7 @@ std::vector<double> ExpectedCostScorer::Score(const Request& request,
   return scores;
 }
 
-void ExpectedCostScorer::Picked(const Request&, const Candidate& picked) {
+void ExpectedCostScorer::Picked(const Request&, const Candidate& picked, PickEffects&) {
   if (picked.expected_cached_tokens > 0) return;
   WriterLock lock(mutex_);
   LearnedOf(picked.endpoint->id).cold_at = ++cold_prompts_;
@@ -162,7 +162,8 @@ std::vector<PluginType> ExpectedCostScorerTypes() {
   PluginType type{"expected-cost-scorer", Role::kScorer, {}, {}, {}};
   type.parameters = {Number("prefillWeight", 0, 1000), Number("evictionWeight", 0, 1000),
                      DurationOf("priorBase"), DurationOf("priorPerToken")};
-  type.create = [](const codec::Json& parameters) -> Result<std::unique_ptr<Plugin>> {
+  type.create = [](const PluginContext& context) -> Result<std::unique_ptr<Plugin>> {
+    const codec::Json& parameters = context.parameters;
     ExpectedCostScorer::Options options;
     options.prefill_weight = NumberParameter(parameters, "prefillWeight", options.prefill_weight);
     options.eviction_weight =

@@ -37,7 +37,7 @@ class ExpectedCostScorer final : public Scorer {
   std::vector<double> Score(const Request& request, std::span<const size_t> candidates,
                             std::vector<std::string>& notes) const override;
   bool about_prefixes() const override { return true; }
-  void Picked(const Request& request, const Candidate& picked) override;
+  void Picked(const Request& request, const Candidate& picked, PickEffects& effects) override;
   void Observe(const Observation& observation) override;
 
   // Seconds; NaN terms already taken as 0.

@@ -71,8 +71,8 @@ class ActiveRequestScorer final : public Scorer {
 PluginType ScorerType(std::string name, ParameterList parameters,
                       std::function<std::unique_ptr<Scorer>(const codec::Json&)> make) {
   PluginType type{std::move(name), Role::kScorer, std::move(parameters), {}, {}};
-  type.create = [make](const codec::Json& values) -> Result<std::unique_ptr<Plugin>> {
-    return make(values);
+  type.create = [make](const PluginContext& context) -> Result<std::unique_ptr<Plugin>> {
+    return make(context.parameters);
   };
   return type;
 }

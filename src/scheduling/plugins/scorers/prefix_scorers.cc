@@ -85,16 +85,16 @@ std::vector<PluginType> PrefixScorerTypes() {
                                              Integer("hashBlockSize", 0),
                                              Integer("maxPrefixBlocksToMatch", 0),
                                              Integer("lruCapacityPerServer", 0)};
-  prefix.create = [](const codec::Json& parameters) -> Result<std::unique_ptr<Plugin>> {
-    if (StringParameter(parameters, "mode", "") == "cache_tracking")
+  prefix.create = [](const PluginContext& context) -> Result<std::unique_ptr<Plugin>> {
+    if (StringParameter(context.parameters, "mode", "") == "cache_tracking")
       return std::make_unique<TrackingScorer>();
-    return std::make_unique<MatchRatioScorer>(parameters);
+    return std::make_unique<MatchRatioScorer>(context.parameters);
   };
   PluginType precise{"precise-prefix-cache-scorer", Role::kScorer, {}, {}, {}};
   precise.parameters = MatchRatioParameters() + PreciseProducerParameters(true);
   precise.note = "deprecated: use precise-prefix-cache-producer with prefix-cache-scorer";
-  precise.create = [](const codec::Json& parameters) -> Result<std::unique_ptr<Plugin>> {
-    return std::make_unique<MatchRatioScorer>(parameters);
+  precise.create = [](const PluginContext& context) -> Result<std::unique_ptr<Plugin>> {
+    return std::make_unique<MatchRatioScorer>(context.parameters);
   };
   return {prefix, precise};
 }
