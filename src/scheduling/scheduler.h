@@ -63,6 +63,7 @@ class Scheduler {
   Decision Schedule(Request&& request) const { return Schedule(request); }
   // As Schedule, without remembering anything (explain).
   Decision DryRun(Request& request) const;
+  Decision DryRun(Request&& request) const { return DryRun(request); }
   // Of all candidates together, by the configured detector: 1 and more is saturated.
   double Saturation(const Request& request) const;
   // A plugin matches prefixes by itself and takes pseudo tokens where exact ones cannot be had.
