@@ -70,6 +70,7 @@ class ExtProcServer {
                                                        ExtProcOptions options, ExtProcDeps deps);
   virtual ~ExtProcServer() = default;
   virtual net::HostPort address() const = 0;
+  virtual size_t connections() const = 0;
   // Exchanges under way go on until `deadline`, then everything is closed. Idempotent.
   virtual void Stop(Duration deadline) = 0;
 };
