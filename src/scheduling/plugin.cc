@@ -4,6 +4,9 @@ namespace warmpath::scheduling {
 
 void Plugin::Picked(const Request&, const Candidate&, PickEffects&) {}
 void Plugin::Observe(const Observation&) {}
+bool Plugin::wants_estimated_tokens() const {
+  return false;
+}
 bool Filter::Keep(const Request&, const Candidate&) const {
   return true;
 }

@@ -1,6 +1,7 @@
 // What a scheduling plugin is. A profile runs its filters, then its scorers, then its picker, over
 // indexes into Request::candidates. Plugins are shared by all threads: Filter, Score and Pick may
-// run concurrently, and never block.
+// run concurrently, and never block. A type may be several things at once (a filter that scores):
+// what an instance can do is asked of it by dynamic_cast, hence the virtual inheritance.
 #pragma once
 
 #include <functional>
@@ -10,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/metrics.h"
 #include "base/result.h"
 #include "codec/json.h"
 #include "scheduling/parameters.h"
@@ -26,16 +28,19 @@ class Plugin {
   virtual void Picked(const Request& request, const Candidate& picked, PickEffects& effects);
   // A response taught something.
   virtual void Observe(const Observation& observation);
+  // It looks at Request::prompts even where only pseudo tokens can be had.
+  virtual bool wants_estimated_tokens() const;
 };
 
-// Writes Candidate::produced before the profile runs.
-class Producer : public Plugin {
+// Adds to the request before the profile runs: Candidate::produced and Request::produced in its
+// slot, or another field.
+class Producer : public virtual Plugin {
  public:
   virtual void Produce(Request& request) const = 0;
 };
 
 // Override one of the two: Keep judges candidates one by one, Narrow the set.
-class Filter : public Plugin {
+class Filter : public virtual Plugin {
  public:
   virtual bool Keep(const Request& request, const Candidate& candidate) const;
   // Removes from `candidates` (indexes into Request::candidates, order kept) what may not be
@@ -50,7 +55,7 @@ class Detector : public Filter {
   virtual double Saturation(std::span<const Candidate> candidates) const = 0;
 };
 
-class Scorer : public Plugin {
+class Scorer : public virtual Plugin {
  public:
   // One score per entry of `candidates`, higher is better; the scheduler clamps to 0..1 and takes
   // NaN as 0. `notes` collects what could not be used.
@@ -60,7 +65,7 @@ class Scorer : public Plugin {
   virtual bool about_prefixes() const;
 };
 
-class Picker : public Plugin {
+class Picker : public virtual Plugin {
  public:
   // Some of `candidates`, best first. `totals` belongs to them entry by entry; `random` is a fresh
   // 64-bit draw.
@@ -68,7 +73,7 @@ class Picker : public Plugin {
                                    std::span<const double> totals, uint64_t random) const = 0;
 };
 
-class ProfileHandler : public Plugin {
+class ProfileHandler : public virtual Plugin {
  public:
   // Whether it can run these profiles.
   virtual Status Accept(std::span<const std::string> profiles) const = 0;
@@ -90,11 +95,16 @@ enum class Role {
 struct PluginContext {
   const codec::Json& parameters;  // checked against the type's schema
   std::string name;               // of the instance
-  size_t slot = 0;                // of a producer in Candidate::produced
+  size_t slot = 0;                // of a producer in Candidate::produced and Request::produced
   const Clock& clock;
   // The instance of that name, made before this one because PluginType::references named it;
-  // nullptr: not configured.
+  // nullptr: not configured, or a passive type. "" (kDefaultPrefixProducer): prefix_source.h.
   std::function<Plugin*(std::string_view name)> find;
+  std::string type{};
+  bool by_default = false;      // made because others need it, not because it was configured
+  Registry* metrics = nullptr;  // null: none
+  // The longest pause between two scrapes of an endpoint that answers.
+  Duration scrape_interval{};
 };
 
 struct PluginType {
@@ -113,6 +123,12 @@ struct PluginType {
 
 // All types by name, aliases included. nullptr when unknown.
 const PluginType* FindPluginType(std::string_view name);
-std::vector<std::string> PluginTypeNames(Role role);
+std::vector<std::string> PluginTypeNames(Role role);  // without the refused ones
+// In order of their names, aliases and refused types included.
+std::vector<const PluginType*> AllPluginTypes();
+
+// For PluginType::references: the string values of these parameters, where they are given.
+std::function<std::vector<std::string>(const codec::Json&)> ReferencesIn(
+    std::vector<std::string> parameters);
 
 }  // namespace warmpath::scheduling

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "scheduling/plugin.h"
@@ -10,11 +12,33 @@
 
 namespace warmpath::scheduling {
 
+// The name that stands for the default in PluginType::references and PluginContext::find: the
+// configured precise producer, else an approximate one, which CompleteSpec adds where there is
+// neither. nullptr: the exact index.
+inline constexpr std::string_view kDefaultPrefixProducer;
+
+// A plugin whose matches others can read.
+class PrefixProducer : public Producer {
+ public:
+  enum class Serves {
+    kExact,              // Candidate's own counts, from the engines' events
+    kProduced,           // Candidate::produced[slot]
+    kExactElseProduced,  // the former where Candidate::exact
+  };
+  PrefixProducer(Serves serves, size_t slot) : serves_(serves), slot_(slot) {}
+  Serves serves() const { return serves_; }
+  size_t slot() const { return slot_; }
+
+ private:
+  const Serves serves_;
+  const size_t slot_;
+};
+
 class PrefixSource {
  public:
   // From the parameter `prefixMatchInfoProducerName`: a precise producer, an approximate one, or
-  // (absent) the default: where an endpoint has events and exact tokens the exact index, elsewhere
-  // the approximate producer that configuration made by default, if any.
+  // (absent) kDefaultPrefixProducer. Where CompleteSpec made the approximate one, endpoints with
+  // events and exact tokens are read from the exact index.
   static Result<PrefixSource> Resolve(const PluginContext& context);
   PrefixSource() = default;  // the exact index
 
@@ -22,12 +46,11 @@ class PrefixSource {
   PrefixMatch Of(const Candidate& candidate) const;
 
  private:
-  enum class Kind { kExact, kProduced, kExactElseProduced };
-  Kind kind_ = Kind::kExact;
+  PrefixProducer::Serves serves_ = PrefixProducer::Serves::kExact;
   size_t slot_ = 0;
 };
 
-// Names for PluginType::references of plugins that read prefix matches.
+// For PluginType::references of plugins that read prefix matches.
 std::vector<std::string> PrefixSourceReferences(const codec::Json& parameters);
 
 }  // namespace warmpath::scheduling

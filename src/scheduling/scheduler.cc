@@ -1,282 +1,275 @@
 #include "scheduling/scheduler.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <limits>
-#include <map>
-#include <set>
+#include <numeric>
+#include <optional>
 
 #include "base/hash.h"
 #include "scheduling/plugin.h"
+#include "scheduling/prefix_source.h"
+#include "scheduling/specification.h"
 
 namespace warmpath::scheduling {
 namespace {
 
 constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 
-const PluginSpec* FindSpec(const SchedulerSpec& spec, const std::string& name) {
-  for (const PluginSpec& plugin : spec.plugins) {
-    if (plugin.name == name) return &plugin;
+constexpr uint64_t kGolden = 0x9e3779b97f4a7c15ULL;
+
+// llm-d's buckets of what is fast, seconds.
+std::vector<double> FastBuckets() {
+  return {.0001, .0002, .0005, .001, .002, .005, .01, .02, .05, .1};
+}
+
+uint64_t Mix(uint64_t x) {
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+  return x ^ (x >> 31);
+}
+
+// Times one step after another; costs nothing without metrics.
+class Laps {
+ public:
+  Laps(const Clock& clock, bool on) : clock_(clock), on_(on) {
+    if (on_) last_ = clock_.Now();
   }
-  return nullptr;
-}
-
-tl::unexpected<Error> Invalid(std::string message) {
-  return Fail(Code::kInvalidArgument, std::move(message));
-}
-
-// Role of a plugin of a completed specification.
-Role RoleOf(const SchedulerSpec& spec, const std::string& name) {
-  return FindPluginType(FindSpec(spec, name)->type)->role;
-}
-
-Status CheckPlugins(SchedulerSpec& spec) {
-  std::set<std::string> names;
-  for (PluginSpec& plugin : spec.plugins) {
-    if (plugin.type.empty())
-      return Invalid(fmt::format("plugin '{}' is missing a type", plugin.name));
-    if (plugin.name.empty()) plugin.name = plugin.type;
-    if (!names.insert(plugin.name).second) {
-      return Invalid(fmt::format("duplicate plugin name '{}'", plugin.name));
-    }
-    if (FindPluginType(plugin.type) == nullptr) {
-      return Invalid(
-          fmt::format("plugin '{}': plugin type '{}' is not registered", plugin.name, plugin.type));
-    }
+  void Skip() {
+    if (on_) last_ = clock_.Now();
   }
-  return {};
-}
-
-// A name for a plugin that was not configured: its type, unless that is taken.
-std::string AddPlugin(SchedulerSpec& spec, const std::string& type) {
-  std::string name = type;
-  for (int i = 2; FindSpec(spec, name) != nullptr; ++i) name = fmt::format("{}-{}", type, i);
-  spec.plugins.push_back({type, name, "{}"});
-  return name;
-}
-
-Status CheckProfile(const SchedulerSpec& spec, const ProfileSpec& profile) {
-  std::string picker;
-  for (const ProfilePlugin& entry : profile.plugins) {
-    const PluginSpec* plugin = FindSpec(spec, entry.plugin);
-    if (plugin == nullptr) {
-      return Invalid(fmt::format("schedulingProfiles[{}] references undefined plugin '{}'",
-                                 profile.name, entry.plugin));
-    }
-    const Role role = FindPluginType(plugin->type)->role;
-    if (role == Role::kHandler || role == Role::kPassive) {
-      return Invalid(fmt::format(
-          "schedulingProfiles[{}] references '{}' (type: {}), which is no filter, scorer or picker",
-          profile.name, entry.plugin, plugin->type));
-    }
-    if (role == Role::kScorer && !std::isfinite(entry.weight)) {
-      return Invalid(fmt::format("schedulingProfiles[{}]: the weight of '{}' must be a number",
-                                 profile.name, entry.plugin));
-    }
-    if (role != Role::kPicker) continue;
-    if (!picker.empty()) {
-      return Invalid(fmt::format(
-          "schedulingProfiles[{}]: failed to set '{}' as picker, already have a registered "
-          "picker plugin '{}'",
-          profile.name, entry.plugin, picker));
-    }
-    picker = entry.plugin;
+  void Lap(const std::optional<Histogram>& duration) {
+    if (!on_ || !duration) return;
+    const TimePoint now = clock_.Now();
+    duration->Observe(ToSeconds(now - last_));
+    last_ = now;
   }
-  return {};
-}
+
+ private:
+  const Clock& clock_;
+  const bool on_;
+  TimePoint last_{};
+};
 
 }  // namespace
 
-Result<SchedulerSpec> CompleteSpec(SchedulerSpec spec) {
-  WP_RETURN_IF_ERROR(CheckPlugins(spec));
-  if (spec.profiles.empty()) {
-    ProfileSpec profile{"default", {}};
-    for (const PluginSpec& plugin : spec.plugins) {
-      const Role role = FindPluginType(plugin.type)->role;
-      if (role == Role::kFilter || role == Role::kScorer || role == Role::kPicker) {
-        profile.plugins.push_back({plugin.name, 1.0});
-      }
-    }
-    spec.profiles.push_back(std::move(profile));
-  }
-  std::set<std::string> profiles;
-  for (size_t i = 0; i < spec.profiles.size(); ++i) {
-    const ProfileSpec& profile = spec.profiles[i];
-    if (profile.name.empty())
-      return Invalid(fmt::format("schedulingProfiles[{}] is missing a name", i));
-    if (!profiles.insert(profile.name).second) {
-      return Invalid(
-          fmt::format("schedulingProfiles[{}] has duplicate name '{}'", i, profile.name));
-    }
-    WP_RETURN_IF_ERROR(CheckProfile(spec, profile));
-  }
-  std::string handler;
-  for (const PluginSpec& plugin : spec.plugins) {
-    if (FindPluginType(plugin.type)->role != Role::kHandler) continue;
-    if (!handler.empty()) {
-      return Invalid(
-          fmt::format("multiple profile handlers found ('{}', '{}'); only one is allowed", handler,
-                      plugin.name));
-    }
-    handler = plugin.name;
-  }
-  if (handler.empty()) {
-    if (spec.profiles.size() > 1) return Invalid("no profile handler configured");
-    AddPlugin(spec, "single-profile-handler");
-  }
-  std::string shared_picker;
-  for (ProfileSpec& profile : spec.profiles) {
-    const bool has_picker = std::any_of(
-        profile.plugins.begin(), profile.plugins.end(),
-        [&](const ProfilePlugin& p) { return RoleOf(spec, p.plugin) == Role::kPicker; });
-    if (has_picker) continue;
-    if (shared_picker.empty()) {
-      for (const PluginSpec& plugin : spec.plugins) {
-        if (plugin.type == "max-score-picker") shared_picker = plugin.name;
-      }
-      if (shared_picker.empty()) shared_picker = AddPlugin(spec, "max-score-picker");
-    }
-    profile.plugins.push_back({shared_picker, 1.0});
-  }
-  return spec;
-}
-
 struct Scheduler::Impl {
-  struct WeightedScorer {
+  template <typename T>
+  struct Step {
     std::string name;
-    double weight = 1;
-    Scorer* scorer = nullptr;
-  };
-  struct NamedFilter {
-    std::string name;
-    Filter* filter = nullptr;
+    T* plugin = nullptr;
+    double weight = 1;  // of scorers
+    std::optional<Histogram> duration;
   };
 
-  std::map<std::string, std::unique_ptr<Plugin>> plugins;
+  explicit Impl(const SchedulerOptions& o) : options(o) {}
+
+  const SchedulerOptions options;
+  std::vector<std::unique_ptr<Plugin>> plugins;
+  size_t slots = 0;
   std::string profile;
-  std::vector<NamedFilter> filters;
-  std::vector<WeightedScorer> scorers;
-  std::string picker_name;
-  Picker* picker = nullptr;
+  std::vector<Step<Producer>> producers;
+  std::vector<Step<Filter>> filters;
+  std::vector<Step<Scorer>> scorers;
+  Step<Picker> picker;
+  Detector* detector = nullptr;
   std::vector<ProfilePlugin> scorer_list;
   std::string prefix_scorer;
+  bool wants_estimated_tokens = false;
   const uint64_t seed = ProcessSeed();
   mutable std::atomic<uint64_t> draws{0};
 
-  Decision Run(const Request& request) const;
+  uint64_t Draw() const {
+    return Mix(seed + draws.fetch_add(1, std::memory_order_relaxed) * kGolden);
+  }
+  template <typename T>
+  Step<T> StepOf(const char* extension_point, const PluginSpec& spec, T* plugin,
+                 double weight = 1) const {
+    Step<T> step{spec.name, plugin, weight, std::nullopt};
+    if (options.metrics != nullptr) {
+      step.duration =
+          options.metrics->AddHistogram("llm_d_epp_plugin_duration_seconds",
+                                        "Time a plugin took at one extension point.", FastBuckets(),
+                                        {{"extension_point", extension_point},
+                                         {"plugin_type", spec.type},
+                                         {"plugin_name", spec.name}});
+    }
+    return step;
+  }
+  void AddToProfile(const ParsedPlugin& parsed, const ProfilePlugin& entry, Plugin* plugin);
+  Result<std::vector<Plugin*>> Instantiate(const std::vector<ParsedPlugin>& parsed);
+  Status UseProfile(const SchedulerSpec& spec, const std::vector<ParsedPlugin>& parsed,
+                    const std::vector<Plugin*>& instances);
+  Status UseDetector(const SchedulerSpec& spec, const std::vector<ParsedPlugin>& parsed,
+                     const std::vector<Plugin*>& instances);
+  Decision Run(Request& request) const;
 };
 
 Scheduler::Scheduler(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Scheduler::~Scheduler() = default;
 
+// Instances entry by entry of `parsed`; nullptr for passive types.
+Result<std::vector<Plugin*>> Scheduler::Impl::Instantiate(const std::vector<ParsedPlugin>& parsed) {
+  WP_TRY(const std::vector<size_t> order, CreationOrder(parsed));
+  std::vector<Plugin*> instances(parsed.size(), nullptr);
+  const auto find = [&](std::string_view name) -> Plugin* {
+    const int found = FindPlugin(parsed, name);
+    return found < 0 ? nullptr : instances[static_cast<size_t>(found)];
+  };
+  for (const size_t i : order) {
+    const ParsedPlugin& plugin = parsed[i];
+    if (plugin.type->experimental && !options.allow_experimental) {
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("plugin '{}' (type: '{}') has Alpha stability level, but command "
+                              "line flag --allow-experimental-plugins is not set",
+                              plugin.spec->name, plugin.spec->type));
+    }
+    if (!plugin.type->create) continue;
+    PluginContext context{plugin.parameters, plugin.spec->name, slots, *options.clock, find};
+    context.type = plugin.spec->type;
+    context.by_default = plugin.spec->by_default;
+    context.metrics = options.metrics;
+    context.scrape_interval = options.scrape_interval;
+    auto created = plugin.type->create(context);
+    if (!created) return Fail(created.error(), "failed to create " + plugin.Where());
+    instances[i] = created->get();
+    plugins.push_back(std::move(*created));
+    wants_estimated_tokens |= instances[i]->wants_estimated_tokens();
+    if (auto* producer = dynamic_cast<Producer*>(instances[i])) {
+      ++slots;
+      const auto* prefixes = dynamic_cast<const PrefixProducer*>(producer);
+      if (prefixes != nullptr && prefixes->serves() == PrefixProducer::Serves::kExact) continue;
+      producers.push_back(StepOf("DataProducer", *plugin.spec, producer));
+    }
+  }
+  return instances;
+}
+
+void Scheduler::Impl::AddToProfile(const ParsedPlugin& parsed, const ProfilePlugin& entry,
+                                   Plugin* plugin) {
+  if (auto* filter = dynamic_cast<Filter*>(plugin)) {
+    filters.push_back(StepOf("Filter", *parsed.spec, filter));
+  }
+  if (auto* scorer = dynamic_cast<Scorer*>(plugin)) {
+    scorers.push_back(StepOf("Scorer", *parsed.spec, scorer, entry.weight));
+    scorer_list.push_back(entry);
+    if (prefix_scorer.empty() && scorer->about_prefixes()) {
+      prefix_scorer = parsed.spec->type + "/" + parsed.spec->name;
+    }
+  }
+  if (auto* instance = dynamic_cast<Picker*>(plugin)) {
+    picker = StepOf("Picker", *parsed.spec, instance);
+  }
+}
+
+Status Scheduler::Impl::UseProfile(const SchedulerSpec& spec,
+                                   const std::vector<ParsedPlugin>& parsed,
+                                   const std::vector<Plugin*>& instances) {
+  std::vector<std::string> names;
+  for (const ProfileSpec& candidate : spec.profiles) names.push_back(candidate.name);
+  const ProfileSpec* used = nullptr;
+  for (size_t i = 0; i < parsed.size(); ++i) {
+    const auto* handler = dynamic_cast<ProfileHandler*>(instances[i]);
+    if (handler == nullptr) continue;
+    if (const Status accepted = handler->Accept(names); !accepted) {
+      return Fail(accepted.error(), fmt::format("plugin '{}'", parsed[i].spec->name));
+    }
+    used = &spec.profiles[handler->Primary()];
+  }
+  profile = used->name;
+  for (const ProfilePlugin& entry : used->plugins) {
+    const auto i = static_cast<size_t>(FindPlugin(parsed, entry.plugin));
+    AddToProfile(parsed[i], entry, instances[i]);
+  }
+  return {};
+}
+
+Status Scheduler::Impl::UseDetector(const SchedulerSpec& spec,
+                                    const std::vector<ParsedPlugin>& parsed,
+                                    const std::vector<Plugin*>& instances) {
+  const std::string name =
+      spec.saturation_detector.empty() ? "utilization-detector" : spec.saturation_detector;
+  if (const int found = FindPlugin(parsed, name); found >= 0) {
+    detector = dynamic_cast<Detector*>(instances[static_cast<size_t>(found)]);
+  }
+  if (detector != nullptr) return {};
+  const SchedulerSpec with_defaults{{{"utilization-detector", "utilization-detector"}}, {}};
+  WP_TRY(const auto defaults, ParsePlugins(with_defaults));
+  WP_TRY(const auto made, Instantiate(defaults));
+  detector = dynamic_cast<Detector*>(made.front());
+  return {};
+}
+
 Result<std::unique_ptr<Scheduler>> Scheduler::Create(const SchedulerSpec& requested,
                                                      const SchedulerOptions& options) {
   WP_TRY(const SchedulerSpec spec, CompleteSpec(requested));
-  auto impl = std::make_unique<Impl>();
-  ProfileHandler* handler = nullptr;
-  std::string handler_name;
-  for (const PluginSpec& plugin : spec.plugins) {
-    const PluginType& type = *FindPluginType(plugin.type);
-    const std::string where = fmt::format("plugin '{}' (type: {})", plugin.name, plugin.type);
-    auto parameters = codec::ParseJson(
-        plugin.parameters_json.empty() ? "{}" : std::string_view(plugin.parameters_json));
-    if (!parameters) return Fail(parameters.error(), where + ": parameters");
-    if (parameters->is_null()) *parameters = codec::JsonObject();
-    if (const auto error = CheckParameters(type.parameters, *parameters)) {
-      const std::string path = error->PathText();
-      return Invalid(fmt::format("{}: parameters{}{}: {}", where, path.empty() ? "" : ".", path,
-                                 error->message));
-    }
-    if (!type.create) continue;
-    auto created = type.create({*parameters, plugin.name, 0, *options.clock,
-                                [](std::string_view) -> Plugin* { return nullptr; }});
-    if (!created) return Fail(created.error(), "failed to create " + where);
-    if (type.role == Role::kHandler) {
-      handler = static_cast<ProfileHandler*>(created->get());
-      handler_name = plugin.name;
-    }
-    impl->plugins.emplace(plugin.name, std::move(*created));
-  }
-
-  std::vector<std::string> profile_names;
-  for (const ProfileSpec& profile : spec.profiles) profile_names.push_back(profile.name);
-  if (const Status accepted = handler->Accept(profile_names); !accepted) {
-    return Fail(accepted.error(), fmt::format("plugin '{}'", handler_name));
-  }
-  const ProfileSpec& profile = spec.profiles[handler->Primary()];
-  impl->profile = profile.name;
-  for (const ProfilePlugin& entry : profile.plugins) {
-    const PluginSpec& plugin = *FindSpec(spec, entry.plugin);
-    Plugin* instance = impl->plugins.at(entry.plugin).get();
-    switch (FindPluginType(plugin.type)->role) {
-      case Role::kFilter:
-        impl->filters.push_back({entry.plugin, static_cast<Filter*>(instance)});
-        break;
-      case Role::kScorer: {
-        auto* scorer = static_cast<Scorer*>(instance);
-        impl->scorers.push_back({entry.plugin, entry.weight, scorer});
-        impl->scorer_list.push_back(entry);
-        if (impl->prefix_scorer.empty() && scorer->about_prefixes()) {
-          impl->prefix_scorer = plugin.type + "/" + plugin.name;
-        }
-        break;
-      }
-      case Role::kPicker:
-        impl->picker = static_cast<Picker*>(instance);
-        impl->picker_name = entry.plugin;
-        break;
-      case Role::kHandler:
-      case Role::kProducer:
-      case Role::kDetector:
-      case Role::kPassive:
-        break;
-    }
-  }
+  auto impl = std::make_unique<Impl>(options);
+  WP_TRY(const auto parsed, ParsePlugins(spec));
+  WP_TRY(const auto instances, impl->Instantiate(parsed));
+  WP_RETURN_IF_ERROR(impl->UseProfile(spec, parsed, instances));
+  WP_RETURN_IF_ERROR(impl->UseDetector(spec, parsed, instances));
   return std::unique_ptr<Scheduler>(new Scheduler(std::move(impl)));
 }
 
-Decision Scheduler::Impl::Run(const Request& request) const {
+Decision Scheduler::Impl::Run(Request& request) const {
   const size_t n = request.candidates.size();
+  Laps laps(*options.clock, options.metrics != nullptr);
+  if (slots > 0) {
+    request.produced.assign(slots, nullptr);
+    for (Candidate& candidate : request.candidates) candidate.produced.assign(slots, {});
+    for (const Step<Producer>& step : producers) {
+      step.plugin->Produce(request);
+      laps.Lap(step.duration);
+    }
+  }
+
   Decision decision;
   decision.profile = profile;
-  decision.picker = picker_name;
+  decision.picker = picker.name;
   decision.filtered_by.assign(n, "");
   decision.totals.assign(n, kNone);
 
-  std::vector<size_t> left;
-  for (size_t i = 0; i < n; ++i) left.push_back(i);
-  for (const NamedFilter& filter : filters) {
-    const std::vector<size_t> before = left;
-    filter.filter->Narrow(request, left, seed + draws.fetch_add(1, std::memory_order_relaxed));
-    for (const size_t i : before) {
-      if (std::find(left.begin(), left.end(), i) == left.end())
-        decision.filtered_by[i] = filter.name;
+  std::vector<size_t> left(n);
+  std::iota(left.begin(), left.end(), size_t{0});
+  std::vector<char> was(n, 1);  // candidates before the filter at hand
+  for (const Step<Filter>& step : filters) {
+    const size_t before = left.size();
+    step.plugin->Narrow(request, left, Draw());
+    laps.Lap(step.duration);
+    if (left.size() == before) continue;
+    for (const size_t i : left) was[i] = 2;
+    for (size_t i = 0; i < n; ++i) {
+      if (was[i] == 1) decision.filtered_by[i] = step.name;
+      was[i] = was[i] == 2 ? 1 : 0;
     }
   }
 
   std::vector<double> totals(left.size(), 0.0);
-  for (const WeightedScorer& scorer : scorers) {
+  decision.scores.reserve(scorers.size());
+  for (const Step<Scorer>& step : scorers) {
     PluginScore& row = decision.scores.emplace_back();
-    row.plugin = scorer.name;
-    row.weight = scorer.weight;
+    row.plugin = step.name;
+    row.weight = step.weight;
     row.scores.assign(n, kNone);
     if (left.empty()) continue;
-    const std::vector<double> scores = scorer.scorer->Score(request, left, decision.notes);
+    laps.Skip();
+    const std::vector<double> scores = step.plugin->Score(request, left, decision.notes);
+    laps.Lap(step.duration);
     for (size_t i = 0; i < left.size(); ++i) {
       const double score =
           i < scores.size() && std::isfinite(scores[i]) ? std::clamp(scores[i], 0.0, 1.0) : 0.0;
       row.scores[left[i]] = score;
-      totals[i] += score * scorer.weight;
+      totals[i] += score * step.weight;
     }
   }
   for (size_t i = 0; i < left.size(); ++i) decision.totals[left[i]] = totals[i];
   if (!left.empty()) {
-    const uint64_t draw = draws.fetch_add(1, std::memory_order_relaxed);
-    decision.picked = picker->Pick(left, totals, seed + draw * 0x9e3779b97f4a7c15ULL);
+    laps.Skip();
+    decision.picked = picker.plugin->Pick(left, totals, Draw());
+    laps.Lap(picker.duration);
   }
   return decision;
 }
@@ -285,8 +278,7 @@ Decision Scheduler::Schedule(Request& request) const {
   Decision decision = impl_->Run(request);
   if (!decision.picked.empty()) {
     const Candidate& picked = request.candidates[decision.picked.front()];
-    for (const auto& [name, plugin] : impl_->plugins)
-      plugin->Picked(request, picked, decision.effects);
+    for (const auto& plugin : impl_->plugins) plugin->Picked(request, picked, decision.effects);
   }
   return decision;
 }
@@ -295,15 +287,15 @@ Decision Scheduler::DryRun(Request& request) const {
   return impl_->Run(request);
 }
 
-double Scheduler::Saturation(const Request&) const {
-  return 0;
+double Scheduler::Saturation(const Request& request) const {
+  return impl_->detector->Saturation(request.candidates);
 }
 bool Scheduler::wants_estimated_tokens() const {
-  return false;
+  return impl_->wants_estimated_tokens;
 }
 
 void Scheduler::Observe(const Observation& observation) const {
-  for (const auto& [name, plugin] : impl_->plugins) plugin->Observe(observation);
+  for (const auto& plugin : impl_->plugins) plugin->Observe(observation);
 }
 
 const std::vector<ProfilePlugin>& Scheduler::scorers() const {

@@ -19,6 +19,7 @@ struct PluginSpec {
   std::string type;
   std::string name;  // defaults to type
   std::string parameters_json = "{}";
+  bool by_default = false;  // CompleteSpec added it because other plugins need it
 };
 
 struct ProfilePlugin {
@@ -34,13 +35,19 @@ struct ProfileSpec {
 struct SchedulerSpec {
   std::vector<PluginSpec> plugins;
   std::vector<ProfileSpec> profiles;
-  std::string saturation_detector{};  // a PluginSpec name; "": utilization-detector with its defaults
+  // A PluginSpec name; "": utilization-detector, with its defaults where none is configured.
+  std::string saturation_detector{};
+  // What CompleteSpec made of it that may surprise, for people.
+  std::vector<std::string> notes{};
 };
 
 struct SchedulerOptions {
   bool allow_experimental = false;
   Registry* metrics = nullptr;  // plugin durations; null: none
   const Clock* clock = &SystemClock();
+  // The longest pause between two scrapes of an endpoint that answers: detectors take figures for
+  // stale only when they are older than that by metricsStalenessThreshold.
+  Duration scrape_interval = std::chrono::seconds(2);
 };
 
 // What an observed response teaches (expected-cost-scorer: rates per endpoint).
@@ -83,8 +90,9 @@ class Scheduler {
 
 // Fills in what a specification may leave out, and checks references: name := type; no profiles:
 // one, `default`, with every filter, scorer and picker configured; a profile without picker: a
-// max-score-picker; one profile and no handler: single-profile-handler. Idempotent; Create does it
-// too.
+// max-score-picker; one profile and no handler: single-profile-handler; prefix matches are read and
+// nobody is there to produce them: an approx-prefix-cache-producer. Refuses types that this program
+// does not have, and wrong parameters. Idempotent; Create does it too.
 Result<SchedulerSpec> CompleteSpec(SchedulerSpec spec);
 
 // `serve` without a configuration: routing by expected cost (spec: default policy).

@@ -46,6 +46,7 @@ Request MakeRequest(std::string_view fleet) {
         const auto parts = Split(text, '/');
         c.expected_usable_blocks = static_cast<uint32_t>(*ParseInt(parts[0]));
         c.total_blocks = static_cast<uint32_t>(*ParseInt(parts[1]));
+        c.exact = true;
         continue;
       }
       const auto number = ParseDouble(text);
@@ -152,10 +153,9 @@ INSTANTIATE_TEST_SUITE_P(
                   "a=1 b=0.5 c=0"},
         ScoreCase{"Prefix", "prefix-cache-scorer", "{}",
                   "a prompt=192 match=2/3\nb prompt=192 match=0/3\nc", "a=0.6667 b=0 c=0"},
-        ScoreCase{
-            "PrefixWithLength", "prefix-cache-scorer",
-            R"({"matchLengthWeight":0.5,"matchLengthScaleTokens":256,"prefixMatchInfoProducerName":"p"})",
-            "a prompt=256 match=2/4\nb prompt=512 match=8/8", "a=0.375 b=1"},
+        ScoreCase{"PrefixWithLength", "prefix-cache-scorer",
+                  R"({"matchLengthWeight":0.5,"matchLengthScaleTokens":256})",
+                  "a prompt=256 match=2/4\nb prompt=512 match=8/8", "a=0.375 b=1"},
         ScoreCase{"PreciseWrapper", "precise-prefix-cache-scorer",
                   R"({"indexerConfig":{"tokenProcessorConfig":{"blockSize":64}}})",
                   "a prompt=256 match=1/4", "a=0.25"},
@@ -273,7 +273,8 @@ TEST(Scheduler, ScoresOnlyWhatFiltersLeft) {
 }
 
 TEST(Scheduler, EmptyFleetPicksNothing) {
-  EXPECT_TRUE(Make(DefaultSchedulerSpec().plugins)->Schedule(*std::make_unique<Request>()).picked.empty());
+  EXPECT_TRUE(
+      Make(DefaultSchedulerSpec().plugins)->Schedule(*std::make_unique<Request>()).picked.empty());
 }
 
 // How often each of `fleet` is picked in 3000 requests.
@@ -378,8 +379,7 @@ TEST(ExpectedCost, UnknownTermIsLeftOutAndNoted) {
 
 TEST(ExpectedCost, LearnsASlowEndpointFromItsFirstTokens) {
   const auto scheduler = Make(DefaultSchedulerSpec().plugins);
-  Request request =
-      MakeRequest("a prompt=2000 inflight=0\nb prompt=2000 inflight=5 prefilling=5");
+  Request request = MakeRequest("a prompt=2000 inflight=0\nb prompt=2000 inflight=5 prefilling=5");
   EXPECT_EQ(scheduler->DryRun(request).picked.front(), 0u);
   for (int i = 0; i < 40; ++i) {
     const auto tokens = static_cast<uint64_t>(500 + 100 * (i % 20));

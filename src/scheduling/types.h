@@ -63,6 +63,8 @@ struct Request {
   std::string fairness_id;                // flow id; "" = none given
   int32_t priority = 0;                   // of the request's objective; negative: sheddable
   std::vector<Candidate> candidates;
+  // What producers keep for their own Picked, by PluginContext::slot.
+  std::vector<std::shared_ptr<const void>> produced;
 };
 
 // What plugins add to a request that goes to its pick, and to the answer.

@@ -13,6 +13,8 @@ std::vector<PluginType> PrefixScorerTypes();
 std::vector<PluginType> ExpectedCostScorerTypes();
 std::vector<PluginType> PickerTypes();
 std::vector<PluginType> HandlerTypes();
+std::vector<PluginType> DetectorTypes();
+std::vector<PluginType> PrecisePrefixTypes();
 std::vector<PluginType> PassiveTypes();
 
 }  // namespace warmpath::scheduling

@@ -1,7 +1,6 @@
 // Types that configure other parts of the program: producers, parsers, data sources. Their
 // parameters are checked here and read by config; they take no part in scheduling.
 #include "scheduling/plugins/plugins.h"
-#include "scheduling/plugins/producers/kv_parameters.h"
 
 namespace warmpath::scheduling {
 namespace {
@@ -26,7 +25,6 @@ std::vector<PluginType> PassiveTypes() {
   return {
       Passive("token-producer", TokenProducerParameters(), in_process),
       Passive("tokenizer", TokenProducerParameters(), in_process),
-      Passive("precise-prefix-cache-producer", PreciseProducerParameters(false)),
       Passive(
           "approx-prefix-cache-producer",
           {Bool("autoTune"), Integer("blockSizeTokens", 0), Integer("maxPrefixBlocksToMatch", 0),
@@ -49,15 +47,6 @@ std::vector<PluginType> PassiveTypes() {
       Passive("models-data-extractor", {}, own_scraping),
       Passive("endpoint-notification-source"),
       Passive("k8s-notification-source"),
-      Passive("utilization-detector",
-              {Number("queueDepthThreshold", 0), Number("kvCacheUtilThreshold", 0),
-               DurationOf("metricsStalenessThreshold"), Number("headroom", 0)},
-              "has no effect: requests are not queued"),
-      Passive("concurrency-detector",
-              {Number("maxConcurrency", 0), Number("maxTokenConcurrency", 0),
-               String("concurrencyMode", {"requests", "tokens", "hybrid"}), Number("headroom", 0),
-               String("inFlightLoadProducerName")},
-              "has no effect: requests are not queued"),
       Passive("openai-parser"),
       Passive("anthropic-parser"),
       Passive("vllmhttp-parser"),

@@ -1,40 +1,51 @@
 // prefix-cache-scorer (today's, and the tracker of `mode: cache_tracking`) and
 // precise-prefix-cache-scorer, llm-d's formulas over blocks the engine will be able to reuse,
-// speculative ones included.
+// speculative ones included, or over what an approximate producer believes.
 #include <algorithm>
 
 #include "scheduling/plugins/plugins.h"
 #include "scheduling/plugins/producers/kv_parameters.h"
+#include "scheduling/prefix_source.h"
 
 namespace warmpath::scheduling {
 namespace {
 
 // w * min(1, matched tokens / scale)^2 + (1 - w) * matched / total blocks.
-class MatchRatioScorer final : public Scorer {
+class MatchRatioScorer : public Scorer {
  public:
-  explicit MatchRatioScorer(const codec::Json& parameters)
-      : weight_(NumberParameter(parameters, "matchLengthWeight", 0)),
+  MatchRatioScorer(const codec::Json& parameters, const PrefixSource& source)
+      : source_(source),
+        weight_(NumberParameter(parameters, "matchLengthWeight", 0)),
         scale_tokens_(NumberParameter(parameters, "matchLengthScaleTokens", 8192)) {}
   bool about_prefixes() const override { return true; }
   std::vector<double> Score(const Request& request, std::span<const size_t> candidates,
                             std::vector<std::string>&) const override {
     std::vector<double> scores;
     for (const size_t i : candidates) {
-      const Candidate& c = request.candidates[i];
-      if (c.total_blocks == 0) {
+      const PrefixMatch match = source_.Of(request.candidates[i]);
+      if (match.total_blocks == 0) {
         scores.push_back(0);
         continue;
       }
-      const double matched = c.expected_usable_blocks;
-      const double length = std::min(1.0, matched * c.block_size / scale_tokens_);
-      scores.push_back(weight_ * length * length + (1 - weight_) * matched / c.total_blocks);
+      const double matched = match.matched_blocks;
+      const double length = std::min(1.0, matched * match.block_size / scale_tokens_);
+      scores.push_back(weight_ * length * length + (1 - weight_) * matched / match.total_blocks);
     }
     return scores;
   }
 
  private:
+  const PrefixSource source_;
   const double weight_;
   const double scale_tokens_;
+};
+
+// Producer and scorer in one, as llm-d's: others may name it as their producer.
+class PreciseScorer final : public MatchRatioScorer, public PrefixProducer {
+ public:
+  explicit PreciseScorer(const PluginContext& context)
+      : MatchRatioScorer(context.parameters, {}), PrefixProducer(Serves::kExact, context.slot) {}
+  void Produce(Request&) const override {}
 };
 
 // Block counts, min-max normalised over the endpoints that hold anything; all equal: 1; nothing
@@ -88,13 +99,15 @@ std::vector<PluginType> PrefixScorerTypes() {
   prefix.create = [](const PluginContext& context) -> Result<std::unique_ptr<Plugin>> {
     if (StringParameter(context.parameters, "mode", "") == "cache_tracking")
       return std::make_unique<TrackingScorer>();
-    return std::make_unique<MatchRatioScorer>(context.parameters);
+    WP_TRY(const PrefixSource source, PrefixSource::Resolve(context));
+    return std::make_unique<MatchRatioScorer>(context.parameters, source);
   };
+  prefix.references = PrefixSourceReferences;
   PluginType precise{"precise-prefix-cache-scorer", Role::kScorer, {}, {}, {}};
   precise.parameters = MatchRatioParameters() + PreciseProducerParameters(true);
   precise.note = "deprecated: use precise-prefix-cache-producer with prefix-cache-scorer";
   precise.create = [](const PluginContext& context) -> Result<std::unique_ptr<Plugin>> {
-    return std::make_unique<MatchRatioScorer>(context.parameters);
+    return std::make_unique<PreciseScorer>(context);
   };
   return {prefix, precise};
 }
