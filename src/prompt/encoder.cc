@@ -167,6 +167,46 @@ Result<CompletionsBody> ReadCompletions(std::string_view body, uint32_t id_limit
   return out;
 }
 
+// The ids of a generate body.
+Result<std::vector<kv::TokenId>> ReadGenerate(std::string_view body, uint32_t id_limit) {
+  std::vector<kv::TokenId> ids;
+  bool has_ids = false, has_features = false;
+  std::optional<Error> refused;
+  const auto read_ids = [&](JsonCursor& value) -> Status {
+    WP_TRY(const JsonKind kind, value.Kind());
+    if (kind != JsonKind::kArray) return Refused("token_ids: a list");
+    return value.ForEachElement([&](size_t index, JsonCursor& id) -> Status {
+      if (index >= kMaxPromptIds) return Fail(Code::kUnsupported, "too many token ids");
+      return ReadId(id, id_limit, ids);
+    });
+  };
+  WP_RETURN_IF_ERROR(
+      codec::ReadJsonObject(body, [&](std::string_view key, JsonCursor& value) -> Status {
+        if (key == "token_ids") {
+          // What a later key of the same name replaces is not refused.
+          ids.clear();
+          refused.reset();
+          has_ids = true;
+          if (const Status status = read_ids(value); !status) refused = status.error();
+        } else if (key == "features") {
+          WP_TRY(const JsonKind kind, value.Kind());
+          has_features = kind != JsonKind::kNull;
+        }
+        return {};
+      }));
+  if (refused) return tl::unexpected<Error>(*refused);
+  if (!has_ids || ids.empty()) return Refused("token_ids: missing or empty");
+  // Their placeholders among the ids stand for pictures; the hashes are part of the engine's keys.
+  if (has_features) return Fail(Code::kUnsupported, "features");
+  return ids;
+}
+
+// A body over the reader's limits is one the engine cannot be asked to take either.
+Error AsRefusal(Error error) {
+  if (error.code == Code::kOutOfBounds) error.code = Code::kInvalidArgument;
+  return error;
+}
+
 }  // namespace
 
 struct Encoder::Impl {
@@ -240,10 +280,7 @@ struct Encoder::Impl {
 
   Result<std::vector<EncodedPrompt>> EncodeCompletions(std::string_view body) const {
     auto read = ReadCompletions(body, tokenizer->vocab_size());
-    if (!read) {
-      const bool bounds = read.error().code == Code::kOutOfBounds;
-      return Fail(bounds ? Code::kInvalidArgument : read.error().code, read.error().message);
-    }
+    if (!read) return tl::unexpected<Error>(AsRefusal(read.error()));
     std::vector<EncodedPrompt> prompts;
     size_t bytes = 0;
     for (auto& text : read->texts) {
@@ -253,6 +290,14 @@ struct Encoder::Impl {
       prompts.push_back(std::move(prompt));
     }
     for (auto& ids : read->ids) prompts.push_back(EncodedPrompt{.text = {}, .ids = std::move(ids)});
+    return prompts;
+  }
+
+  Result<std::vector<EncodedPrompt>> EncodeGenerate(std::string_view body) const {
+    auto ids = ReadGenerate(body, tokenizer->vocab_size());
+    if (!ids) return tl::unexpected<Error>(AsRefusal(ids.error()));
+    std::vector<EncodedPrompt> prompts;
+    prompts.push_back(EncodedPrompt{.text = {}, .ids = std::move(*ids)});
     return prompts;
   }
 };
@@ -267,6 +312,8 @@ Result<std::vector<EncodedPrompt>> Encoder::Encode(Api api, std::string_view bod
       return impl_->EncodeChat(body);
     case Api::kCompletions:
       return impl_->EncodeCompletions(body);
+    case Api::kGenerate:
+      return impl_->EncodeGenerate(body);
     default:
       return Fail(Code::kUnsupported, "no exact tokens for this API");
   }

@@ -35,10 +35,11 @@ class Encoder {
   Encoder(const Encoder&) = delete;
   Encoder& operator=(const Encoder&) = delete;
 
-  // One entry per prompt of the body (chat: one; completions: string, [string], [ids], [[ids]]).
+  // One entry per prompt of the body (chat: one; completions: string, [string], [ids], [[ids]];
+  // generate: token_ids).
   // kInvalidArgument: the engine will refuse this body too (the message is ours); kUnsupported:
-  // exact tokens cannot be had here (multimodal parts, request-level chat_template, template
-  // features we do not run): route by load.
+  // exact tokens cannot be had here (multimodal parts or features, request-level chat_template,
+  // template features we do not run): route by load.
   Result<std::vector<EncodedPrompt>> Encode(Api api, std::string_view body) const;
   const Tokenizer& tokenizer() const;
 

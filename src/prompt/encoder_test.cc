@@ -167,6 +167,23 @@ TEST_F(TinyEncoder, SaysUnsupportedWhereExactTokensCannotBeHad) {
   EXPECT_EQ(Refusal(Api::kEmbeddings, R"({"input":"x"})"), Code::kUnsupported);
 }
 
+TEST_F(TinyEncoder, TakesTheIdsOfAGenerateBody) {
+  const auto prompts = encoder_->Encode(
+      Api::kGenerate, R"({"token_ids":[9],"token_ids":[1,2,3],"features":null,"stream":true})");
+  ASSERT_TRUE(prompts) << prompts.error().message;
+  ASSERT_EQ(prompts->size(), 1u);
+  EXPECT_EQ(prompts->at(0).ids, (std::vector<kv::TokenId>{1, 2, 3}));
+  EXPECT_EQ(prompts->at(0).text, "");
+  for (const char* body :
+       {"{}", R"({"token_ids":[]})", R"({"token_ids":null})", R"({"token_ids":"1"})",
+        R"({"token_ids":[1,-1]})", R"({"token_ids":[1,1000000]})", R"({"token_ids":[1]]})"}) {
+    EXPECT_EQ(Refusal(Api::kGenerate, body), Code::kInvalidArgument) << body;
+  }
+  EXPECT_EQ(
+      Refusal(Api::kGenerate, R"({"token_ids":[1],"features":{"mm_hashes":{"image":["a"]}}})"),
+      Code::kUnsupported);
+}
+
 TEST_F(TinyEncoder, BoundsValuesHiddenInToolCallArguments) {
   std::string arguments = "[0";
   for (int i = 0; i < 1'100'000; ++i) arguments += ",0";
