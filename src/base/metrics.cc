@@ -6,12 +6,22 @@
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
+#include <algorithm>
 #include <map>
 #include <sstream>
 
 #include "base/mutex.h"
 
 namespace warmpath {
+
+namespace {
+
+struct Alias {
+  std::string new_name;
+  Registry::KeptLabels kept_labels;
+};
+
+}  // namespace
 
 struct Registry::Impl {
   prometheus::Registry registry{prometheus::Registry::InsertBehavior::Merge};
@@ -20,6 +30,7 @@ struct Registry::Impl {
   std::map<std::string, prometheus::Family<prometheus::Gauge>*> gauges GUARDED_BY(mutex);
   std::map<std::string, prometheus::Family<prometheus::Histogram>*> histograms GUARDED_BY(mutex);
   std::vector<std::function<void()>> refreshers GUARDED_BY(mutex);
+  std::map<std::string, Alias> aliases GUARDED_BY(mutex);  // by old name
 };
 
 namespace {
@@ -35,6 +46,47 @@ Family& FamilyOf(std::map<std::string, Family*>& families, Builder builder,
   auto [it, inserted] = families.try_emplace(name, nullptr);
   if (inserted) it->second = &builder.Name(name).Help(help).Register(registry);
   return *it->second;
+}
+
+// Buckets of one family agree in every series.
+void AddSeries(prometheus::ClientMetric& sum, const prometheus::ClientMetric& series) {
+  sum.counter.value += series.counter.value;
+  sum.gauge.value += series.gauge.value;
+  sum.histogram.sample_count += series.histogram.sample_count;
+  sum.histogram.sample_sum += series.histogram.sample_sum;
+  const auto& buckets = series.histogram.bucket;
+  if (sum.histogram.bucket.empty()) {
+    sum.histogram.bucket = buckets;
+    return;
+  }
+  for (size_t i = 0; i < std::min(buckets.size(), sum.histogram.bucket.size()); ++i) {
+    sum.histogram.bucket[i].cumulative_count += buckets[i].cumulative_count;
+  }
+}
+
+prometheus::MetricFamily Aliased(const std::string& old_name, const Alias& alias,
+                                 const prometheus::MetricFamily& family) {
+  std::map<std::vector<std::string>, prometheus::ClientMetric> sums;
+  for (const prometheus::ClientMetric& series : family.metric) {
+    std::vector<std::string> key;
+    std::vector<prometheus::ClientMetric::Label> labels;
+    for (const auto& [name, name_there] : alias.kept_labels) {
+      const auto it = std::find_if(series.label.begin(), series.label.end(),
+                                   [&name](const auto& label) { return label.name == name; });
+      if (it == series.label.end()) continue;
+      labels.push_back({name_there, it->value});
+      key.push_back(it->value);
+    }
+    auto& sum = sums[key];
+    sum.label = std::move(labels);
+    AddSeries(sum, series);
+  }
+  prometheus::MetricFamily out;
+  out.name = old_name;
+  out.help = "Deprecated: " + alias.new_name + ".";
+  out.type = family.type;
+  for (auto& [key, sum] : sums) out.metric.push_back(std::move(sum));
+  return out;
 }
 
 }  // namespace
@@ -88,6 +140,11 @@ void Registry::RemoveGauge(const std::string& name, Labels labels) {
   if (it != impl_->gauges.end()) it->second->Remove(&it->second->Add(ToLabels(labels)));
 }
 
+void Registry::AddAlias(std::string old_name, std::string new_name, KeptLabels kept_labels) {
+  MutexLock lock(impl_->mutex);
+  impl_->aliases[std::move(old_name)] = {std::move(new_name), std::move(kept_labels)};
+}
+
 void Registry::OnRender(std::function<void()> refresh) {
   MutexLock lock(impl_->mutex);
   impl_->refreshers.push_back(std::move(refresh));
@@ -95,13 +152,25 @@ void Registry::OnRender(std::function<void()> refresh) {
 
 std::string Registry::Render() const {
   std::vector<std::function<void()>> refreshers;
+  std::map<std::string, Alias> aliases;
   {
     MutexLock lock(impl_->mutex);
     refreshers = impl_->refreshers;
+    aliases = impl_->aliases;
   }
   for (const auto& refresh : refreshers) refresh();
+  std::vector<prometheus::MetricFamily> families = impl_->registry.Collect();
+  if (!aliases.empty()) {
+    std::map<std::string, size_t> by_name;
+    for (size_t i = 0; i < families.size(); ++i) by_name[families[i].name] = i;
+    for (const auto& [old_name, alias] : aliases) {
+      const auto it = by_name.find(alias.new_name);
+      if (it == by_name.end() || by_name.contains(old_name)) continue;
+      families.push_back(Aliased(old_name, alias, families[it->second]));
+    }
+  }
   std::ostringstream out;
-  prometheus::TextSerializer().Serialize(out, impl_->registry.Collect());
+  prometheus::TextSerializer().Serialize(out, families);
   return out.str();
 }
 

@@ -65,6 +65,12 @@ class Registry {
   // Forgets one series of a gauge (an endpoint that left).
   void RemoveGauge(const std::string& name, Labels labels);
 
+  // Renders `new_name` a second time as `old_name`, for dashboards that know that name: series that
+  // agree in the kept labels are summed. `kept_labels`: {name in the family, name in the alias}.
+  // Nothing is rendered while the family does not exist, or when `old_name` is a family itself.
+  using KeptLabels = std::vector<std::pair<std::string, std::string>>;
+  void AddAlias(std::string old_name, std::string new_name, KeptLabels kept_labels);
+
   // Called before each Render, on the rendering thread: sets gauges that are read rather than kept.
   // Never removed.
   void OnRender(std::function<void()> refresh);
