@@ -3,13 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
-#include <map>
+#include <array>
+#include <optional>
 #include <set>
 
-#include "base/units.h"
+#include "base/check.h"
 #include "codec/yaml.h"
+#include "config/loading.h"
 #include "config/schema.h"
 #include "scheduling/plugin.h"
 
@@ -17,13 +17,15 @@ namespace warmpath::config {
 namespace {
 
 using codec::Json;
-using codec::YamlNode;
 using scheduling::Parameter;
+using scheduling::PluginType;
 using scheduling::Role;
 using scheduling::StringParameter;
 
 constexpr codec::YamlLimits kLimits{size_t{1} << 20, 32, 50'000};
 constexpr std::string_view kOldApiVersion = "inference.networking.x-k8s.io/v1alpha1";
+constexpr std::array<std::string_view, 2> kMadeByDefault = {"approx-prefix-cache-producer",
+                                                            "inflight-load-producer"};
 
 size_t EditDistance(std::string_view a, std::string_view b) {
   std::vector<size_t> row(b.size() + 1);
@@ -45,8 +47,8 @@ std::string Suggestion(std::string_view wrong) {
   if (wrong.size() > 64) return "";
   std::string best;
   size_t best_distance = 4;
-  for (const Role role :
-       {Role::kFilter, Role::kScorer, Role::kPicker, Role::kHandler, Role::kPassive}) {
+  for (const Role role : {Role::kFilter, Role::kScorer, Role::kPicker, Role::kHandler,
+                          Role::kProducer, Role::kDetector, Role::kPassive}) {
     for (const std::string& name : scheduling::PluginTypeNames(role)) {
       const size_t distance = EditDistance(wrong, name);
       if (distance < best_distance) {
@@ -58,237 +60,212 @@ std::string Suggestion(std::string_view wrong) {
   return best.empty() ? "" : fmt::format(" (did you mean '{}'?)", best);
 }
 
-// Errors quote the document, which may hold anything.
-std::string OneLine(std::string message) {
-  constexpr size_t kMaxMessage = 1000;
-  for (char& c : message) {
-    if (static_cast<unsigned char>(c) < ' ' || c == 0x7f) c = '?';
-  }
-  if (message.size() > kMaxMessage) {
-    message.resize(kMaxMessage);
-    message += "...";
-  }
-  return message;
+// Whether a plugin speaks as configurations of the first generation did, which nobody decoded
+// strictly.
+bool SpeaksOldDialect(const Json& plugin) {
+  constexpr std::string_view kOldFilters[] = {"low-queue-filter", "least-queue-filter",
+                                              "least-kv-cache-filter", "lora-affinity-filter",
+                                              "decision-tree-filter"};
+  const std::string type = StringParameter(plugin, "type", "");
+  return std::find(std::begin(kOldFilters), std::end(kOldFilters), type) != std::end(kOldFilters) ||
+         Parameter(plugin, "parameters.mode") != nullptr ||
+         Parameter(plugin, "parameters.hashBlockSize") != nullptr;
 }
 
-// A place in the document.
-using Path = std::vector<std::string>;
+bool IsOldDialect(const Json& document) {
+  const Json* plugins = Parameter(document, "plugins");
+  return StringParameter(document, "apiVersion", "") == kOldApiVersion && plugins != nullptr &&
+         plugins->is_array() &&
+         std::any_of(plugins->get_array().begin(), plugins->get_array().end(), SpeaksOldDialect);
+}
+
+// Where `value` holds the string `text`; nullopt: nowhere.
+std::optional<Path> PathOf(const Json& value, std::string_view text, const Path& here) {
+  if (value.is_string() && value.get_string() == text) return here;
+  if (value.is_array()) {
+    for (size_t i = 0; i < value.get_array().size(); ++i) {
+      if (auto path = PathOf(value.get_array()[i], text, Below(here, i))) return path;
+    }
+  }
+  if (value.is_object()) {
+    for (const auto& [key, member] : value.get_object()) {
+      if (auto path = PathOf(member, text, Below(here, std::string_view(key)))) return path;
+    }
+  }
+  return std::nullopt;
+}
 
 class Loader {
  public:
-  explicit Loader(std::string_view source) : source_(source) {}
+  Loader(Document& document, const LoadOptions& options)
+      : document_(document), options_(options), loading_{document, {}, {}} {}
 
-  Result<LoadedConfig> Load(std::string_view text) {
-    auto root = codec::ParseYaml(text, kLimits);
-    if (!root) {
-      std::string message = root.error().message;
-      // "line 3: what" becomes "file:3: what".
-      if (message.starts_with("line ")) {
-        return Fail(Code::kInvalidArgument, fmt::format("{}:{}", source_, message.substr(5)));
-      }
-      return Fail(Code::kInvalidArgument, fmt::format("{}:1: {}", source_, message));
+  Result<LoadedConfig> Load() {
+    if (document_.json().is_null())
+      return document_.Wrong({}, "is empty; an EndpointPickerConfig is needed");
+    lenient_ = IsOldDialect(document_.json());
+    if (lenient_) {
+      WP_RETURN_IF_ERROR(
+          document_.CheckLeniently(EndpointPickerSchema(), loading_.config.warnings));
+    } else {
+      WP_RETURN_IF_ERROR(document_.Check({}, EndpointPickerSchema(), document_.json()));
     }
-    root_ = std::move(*root);
-    if (root_.is_null()) return Wrong({}, "is empty; an EndpointPickerConfig is needed");
-    document_ = codec::YamlToJson(root_);
-    if (const auto error = CheckParameters(EndpointPickerSchema(), document_))
-      return Wrong(error->path, Field(error->message));
-    if (StringParameter(document_, "apiVersion", "") == kOldApiVersion) {
-      Warn({"apiVersion"}, "deprecated; today's is llm-d.ai/v1alpha1");
-    }
+    if (StringParameter(document_.json(), "apiVersion", "") == kOldApiVersion)
+      loading_.Warn({"apiVersion"}, "deprecated; today's is llm-d.ai/v1alpha1");
     WP_RETURN_IF_ERROR(ReadPlugins());
+    WP_RETURN_IF_ERROR(CheckReferences());
     WP_RETURN_IF_ERROR(ReadProfiles());
-    WP_RETURN_IF_ERROR(CheckOtherReferences());
-    WP_RETURN_IF_ERROR(CheckFeatureGates());
-    for (const auto& [path, parameters] : plugin_parameters_) {
-      WP_RETURN_IF_ERROR(ReadKvOptions(path, parameters));
-    }
-    auto complete = scheduling::CompleteSpec(std::move(config_.scheduler));
-    if (!complete) return Wrong({"plugins"}, complete.error().message);
-    config_.scheduler = std::move(*complete);
-    // What only a plugin itself can judge.
-    if (const auto scheduler = scheduling::Scheduler::Create(config_.scheduler); !scheduler) {
-      return Wrong({"schedulingProfiles"}, scheduler.error().message);
-    }
-    return std::move(config_);
+    WP_TRY(const bool flow_control, ReadFeatureGates());
+    WP_RETURN_IF_ERROR(ReadConnections(loading_, flow_control));
+    WP_RETURN_IF_ERROR(ReadPluginOptions(loading_));
+    AddProducersNamed();
+    WP_RETURN_IF_ERROR(Complete());
+    return std::move(loading_.config);
   }
 
  private:
-  // Of the field itself where it exists, else of the deepest parent that does.
-  int LineOf(const Path& path) const {
-    const YamlNode* node = &root_;
-    int line = std::max(1, root_.line);
-    for (const std::string& part : path) {
-      if (part.starts_with("[")) {
-        const auto index =
-            static_cast<size_t>(ParseInt(part.substr(1, part.size() - 2)).value_or(0));
-        if (!node->is_sequence() || index >= node->items.size()) break;
-        node = &node->items[index];
-        line = node->line;
-        continue;
-      }
-      const auto member = std::find_if(node->members.begin(), node->members.end(),
-                                       [&](const auto& m) { return m.key == part; });
-      if (member == node->members.end()) break;
-      line = member->value.key_line;
-      node = &member->value;
-    }
-    return line;
-  }
-
-  static std::string Text(const Path& path) {
-    return scheduling::ParameterError{path, ""}.PathText();
-  }
-  static std::string Field(std::string message) {
-    constexpr std::string_view kParameter = "unknown parameter";
-    if (message.starts_with(kParameter)) message.replace(0, kParameter.size(), "unknown field");
-    return message;
-  }
-
-  tl::unexpected<Error> Wrong(const Path& path, std::string_view what) const {
-    const std::string text = Text(path);
-    return Fail(Code::kInvalidArgument, fmt::format("{}:{}: {}{}{}", source_, LineOf(path), text,
-                                                    text.empty() ? "" : ": ", what));
-  }
-  void Warn(const Path& path, std::string_view what) {
-    config_.warnings.push_back(fmt::format("line {}: {}: {}", LineOf(path), Text(path), what));
-  }
-
   Status ReadPlugins() {
-    const Json* plugins = Parameter(document_, "plugins");
-    if (plugins == nullptr) return {};
-    for (size_t i = 0; i < plugins->get_array().size(); ++i) {
-      const Json& plugin = plugins->get_array()[i];
-      const Path here = {"plugins", fmt::format("[{}]", i)};
-      scheduling::PluginSpec spec;
-      spec.type = StringParameter(plugin, "type", "");
-      spec.name = StringParameter(plugin, "name", "");
-      if (spec.type.empty())
-        return Wrong(Below(here, "type"), "is missing: every plugin needs a type");
-      if (spec.name.empty()) spec.name = spec.type;
-      const scheduling::PluginType* type = scheduling::FindPluginType(spec.type);
-      if (type == nullptr) {
-        return Wrong(Below(here, "type"), fmt::format("plugin type '{}' is not registered{}",
-                                                      spec.type, Suggestion(spec.type)));
+    const Json* plugins = Parameter(document_.json(), "plugins");
+    for (size_t i = 0; plugins != nullptr && i < plugins->get_array().size(); ++i) {
+      WP_TRY(DeclaredPlugin plugin, ReadPlugin(plugins->get_array()[i], Below({"plugins"}, i)));
+      loading_.config.scheduler.plugins.push_back(
+          {plugin.type->name, plugin.name, codec::DumpJson(plugin.parameters)});
+      loading_.by_name.emplace(plugin.name, loading_.plugins.size());
+      loading_.plugins.push_back(std::move(plugin));
+    }
+    return {};
+  }
+
+  Result<DeclaredPlugin> ReadPlugin(const Json& plugin, const Path& here) {
+    const std::string type_name = StringParameter(plugin, "type", "");
+    DeclaredPlugin declared{StringParameter(plugin, "name", ""), nullptr, here,
+                            codec::JsonObject()};
+    if (type_name.empty()) {
+      return document_.Wrong(Below(here, "type"),
+                             fmt::format("plugin '{}' is missing a type", declared.name));
+    }
+    if (declared.name.empty()) declared.name = type_name;
+    const PluginType* type = scheduling::FindPluginType(type_name);
+    const Path type_path = Below(here, "type");
+    if (type == nullptr) {
+      return document_.Wrong(type_path, fmt::format("plugin type '{}' is not registered{}",
+                                                    type_name, Suggestion(type_name)));
+    }
+    if (!type->refused.empty()) {
+      return document_.Wrong(type_path, fmt::format("plugin type '{}' is not supported: {}",
+                                                    type_name, type->refused));
+    }
+    declared.type = type;
+    if (type->experimental && !options_.allow_experimental) {
+      return document_.Wrong(
+          type_path, fmt::format("plugin '{}' (type: '{}') has Alpha stability level, but command "
+                                 "line flag --allow-experimental-plugins is not set",
+                                 declared.name, type_name));
+    }
+    if (loading_.Find(declared.name) != nullptr) {
+      return document_.Wrong(
+          Below(here, Parameter(plugin, "name") != nullptr ? "name" : "type"),
+          fmt::format("duplicate plugin name '{}'; names must be unique", declared.name));
+    }
+    if (const Json* given = Parameter(plugin, "parameters")) declared.parameters = *given;
+    const Path parameters = Below(here, "parameters");
+    if (lenient_) {
+      WP_RETURN_IF_ERROR(document_.CheckLeniently(parameters, type->parameters, declared.parameters,
+                                                  loading_.config.warnings));
+    } else {
+      WP_RETURN_IF_ERROR(document_.Check(parameters, type->parameters, declared.parameters));
+    }
+    if (!type->note.empty()) loading_.Warn(type_path, fmt::format("{}: {}", type_name, type->note));
+    return declared;
+  }
+
+  // References inside of parameters. Producers that are made by default need no declaration.
+  Status CheckReferences() const {
+    for (const DeclaredPlugin& plugin : loading_.plugins) {
+      std::vector<std::string> names;
+      if (plugin.type->references) names = plugin.type->references(plugin.parameters);
+      for (const char* field : {"prefixMatchInfoProducerName", "inFlightLoadProducerName"})
+        names.push_back(StringParameter(plugin.parameters, field, ""));
+      for (const std::string& name : names) {
+        if (name.empty() || loading_.Find(name) != nullptr ||
+            std::find(kMadeByDefault.begin(), kMadeByDefault.end(), name) != kMadeByDefault.end()) {
+          continue;
+        }
+        // A reference made by default may lead nowhere.
+        const auto path = PathOf(plugin.parameters, name, Below(plugin.path, "parameters"));
+        if (!path) continue;
+        return document_.Wrong(
+            *path, fmt::format("a plugin has a dependency on the unregistered plugin {}; declare "
+                               "it under plugins",
+                               name));
       }
-      if (!type_of_.emplace(spec.name, type).second) {
-        return Wrong(Below(here, codec::Find(plugin, "name") != nullptr ? "name" : "type"),
-                     fmt::format("duplicate plugin name '{}'; names must be unique", spec.name));
-      }
-      Json parameters = codec::JsonObject();
-      if (const Json* given = Parameter(plugin, "parameters")) parameters = *given;
-      if (const auto error = CheckParameters(type->parameters, parameters)) {
-        Path path = Below(here, "parameters");
-        path.insert(path.end(), error->path.begin(), error->path.end());
-        return Wrong(path, Field(error->message));
-      }
-      if (!type->note.empty())
-        Warn(Below(here, "type"), fmt::format("{}: {}", spec.type, type->note));
-      spec.parameters_json = codec::DumpJson(parameters);
-      plugin_parameters_.emplace_back(Below(here, "parameters"), std::move(parameters));
-      config_.scheduler.plugins.push_back(std::move(spec));
     }
     return {};
   }
 
   Status ReadProfiles() {
-    const Json* profiles = Parameter(document_, "schedulingProfiles");
-    if (profiles == nullptr) return {};
+    const Json* profiles = Parameter(document_.json(), "schedulingProfiles");
     std::set<std::string> names;
-    for (size_t i = 0; i < profiles->get_array().size(); ++i) {
+    for (size_t i = 0; profiles != nullptr && i < profiles->get_array().size(); ++i) {
       const Json& profile = profiles->get_array()[i];
-      const Path here = {"schedulingProfiles", fmt::format("[{}]", i)};
+      const Path here = Below({"schedulingProfiles"}, i);
       scheduling::ProfileSpec spec;
       spec.name = StringParameter(profile, "name", "");
-      if (spec.name.empty())
-        return Wrong(Below(here, "name"), "is missing: every profile needs a name");
+      if (spec.name.empty()) {
+        return document_.WrongLine(Below(here, "name"),
+                                   fmt::format("schedulingProfiles[{}] is missing a name", i));
+      }
       if (!names.insert(spec.name).second) {
-        return Wrong(Below(here, "name"),
-                     fmt::format("duplicate name '{}'; names must be unique", spec.name));
+        return document_.WrongLine(
+            Below(here, "name"),
+            fmt::format("schedulingProfiles[{}] has duplicate name '{}'", i, spec.name));
       }
       const Json* plugins = Parameter(profile, "plugins");
       for (size_t j = 0; plugins != nullptr && j < plugins->get_array().size(); ++j) {
-        const Json& entry = plugins->get_array()[j];
-        const Path path = Below(Below(here, "plugins"), fmt::format("[{}]", j));
-        const std::string name = StringParameter(entry, "pluginRef", "");
-        const auto type = type_of_.find(name);
-        if (type == type_of_.end()) {
-          return Wrong(
-              Below(path, "pluginRef"),
-              fmt::format("references undefined plugin '{}'; declare it under plugins", name));
-        }
-        const Role role = type->second->role;
-        if (role == Role::kPassive || role == Role::kHandler) {
-          return Wrong(
-              Below(path, "pluginRef"),
-              fmt::format("'{}' is no filter, scorer or picker; only those belong in a profile",
-                          name));
-        }
-        if (role != Role::kScorer && Parameter(entry, "weight") != nullptr) {
-          Warn(Below(path, "weight"), fmt::format("has no effect: '{}' is no scorer", name));
-        }
-        spec.plugins.push_back({name, scheduling::NumberParameter(entry, "weight", 1.0)});
+        WP_TRY(scheduling::ProfilePlugin entry,
+               ReadProfilePlugin(spec.name, j, plugins->get_array()[j],
+                                 Below(Below(here, "plugins"), j)));
+        spec.plugins.push_back(std::move(entry));
       }
-      config_.scheduler.profiles.push_back(std::move(spec));
+      loading_.config.scheduler.profiles.push_back(std::move(spec));
     }
     return {};
   }
 
-  Status CheckReference(const Path& path, const Json& holder,
-                        std::string_view field = "pluginRef") const {
-    const std::string name = StringParameter(holder, field, "");
-    if (name.empty() || type_of_.contains(name)) return {};
-    return Wrong(Below(path, std::string(field)),
-                 fmt::format("references undefined plugin '{}'; declare it under plugins", name));
+  Result<scheduling::ProfilePlugin> ReadProfilePlugin(const std::string& profile, size_t index,
+                                                      const Json& entry, const Path& path) {
+    const std::string name = StringParameter(entry, "pluginRef", "");
+    const Path ref = Below(path, "pluginRef");
+    if (name.empty()) {
+      return document_.WrongLine(
+          ref, fmt::format("schedulingProfiles[{}].plugins[{}] is missing a 'pluginRef'", profile,
+                           index));
+    }
+    const DeclaredPlugin* plugin = loading_.Find(name);
+    if (plugin == nullptr) {
+      return document_.Wrong(
+          ref, fmt::format("schedulingProfiles[{}] references undefined plugin '{}'; declare it "
+                           "under plugins",
+                           profile, name));
+    }
+    const Role role = plugin->type->role;
+    if (role == Role::kPassive || role == Role::kHandler || role == Role::kProducer) {
+      return document_.Wrong(
+          ref,
+          fmt::format("'{}' is no filter, scorer or picker; only those belong in a profile", name));
+    }
+    if (role != Role::kScorer && Parameter(entry, "weight") != nullptr) {
+      loading_.Warn(Below(path, "weight"), fmt::format("has no effect: '{}' is no scorer", name));
+    }
+    return scheduling::ProfilePlugin{name, scheduling::NumberParameter(entry, "weight", 1.0)};
   }
 
-  // References outside of profiles: they need not do anything here, but must not dangle.
-  Status CheckOtherReferences() {
-    if (const Json* sources = Parameter(document_, "dataLayer.sources")) {
-      for (size_t i = 0; i < sources->get_array().size(); ++i) {
-        const Json& source = sources->get_array()[i];
-        const Path path = {"dataLayer", "sources", fmt::format("[{}]", i)};
-        WP_RETURN_IF_ERROR(CheckReference(path, source));
-        const Json* extractors = Parameter(source, "extractors");
-        for (size_t j = 0; extractors != nullptr && j < extractors->get_array().size(); ++j) {
-          WP_RETURN_IF_ERROR(
-              CheckReference(Below(Below(path, "extractors"), fmt::format("[{}]", j)),
-                             extractors->get_array()[j]));
-        }
-      }
-    }
-    for (const char* field : {"discovery", "peerDiscovery"}) {
-      if (const Json* holder = Parameter(document_, fmt::format("dataLayer.{}", field))) {
-        WP_RETURN_IF_ERROR(CheckReference({"dataLayer", field}, *holder));
-        Warn({"dataLayer", field}, "has no effect: endpoints come from the command line");
-      }
-    }
-    if (const Json* parsers = Parameter(document_, "requestHandler.parsers")) {
-      for (size_t i = 0; i < parsers->get_array().size(); ++i) {
-        WP_RETURN_IF_ERROR(CheckReference({"requestHandler", "parsers", fmt::format("[{}]", i)},
-                                          parsers->get_array()[i]));
-      }
-    }
-    for (const char* field : {"saturationDetector", "parser"}) {
-      if (const Json* holder = Parameter(document_, field)) {
-        WP_RETURN_IF_ERROR(CheckReference({field}, *holder));
-        Warn({field}, "deprecated at this place, and has no effect");
-      }
-    }
-    if (const Json* flow = Parameter(document_, "flowControl")) {
-      if (const Json* detector = Parameter(*flow, "saturationDetector")) {
-        WP_RETURN_IF_ERROR(CheckReference({"flowControl", "saturationDetector"}, *detector));
-      }
-      Warn({"flowControl"}, "has no effect: requests are not queued");
-    }
-    return {};
-  }
-
-  Status CheckFeatureGates() {
-    const Json* gates = Parameter(document_, "featureGates");
-    if (gates == nullptr) return {};
-    for (size_t i = 0; i < gates->get_array().size(); ++i) {
-      const Path path = {"featureGates", fmt::format("[{}]", i)};
+  // Whether requests are to be queued.
+  Result<bool> ReadFeatureGates() {
+    const Json* gates = Parameter(document_.json(), "featureGates");
+    bool flow_control = false;
+    for (size_t i = 0; gates != nullptr && i < gates->get_array().size(); ++i) {
+      const Path path = Below({"featureGates"}, i);
       const auto& entry = gates->get_array()[i].get_string();
       const std::string_view text(entry.data(), entry.size());
       const auto equals = text.find('=');
@@ -296,118 +273,115 @@ class Loader {
       const std::string_view value =
           equals == std::string_view::npos ? "true" : text.substr(equals + 1);
       if (name != "flowControl" && name != "haPopulateNonLeaderDatastore") {
-        return Wrong(
+        return document_.Wrong(
             path, fmt::format("feature gate '{}' is unknown or unregistered; known: flowControl, "
                               "haPopulateNonLeaderDatastore",
                               name));
       }
-      if (value != "true" && value != "false") {
-        return Wrong(path, fmt::format("'{}' must be true or false", value));
-      }
-      if (value == "true") Warn(path, "has no effect");
+      if (value != "true" && value != "false")
+        return document_.Wrong(path, fmt::format("'{}' must be true or false", value));
+      if (name == "flowControl") flow_control = value == "true";
     }
+    return flow_control;
+  }
+
+  // llm-d makes these two by itself where a plugin names them.
+  void AddProducersNamed() {
+    for (const std::string_view made : kMadeByDefault) {
+      if (loading_.Find(made) != nullptr) continue;
+      const bool named = std::any_of(loading_.plugins.begin(), loading_.plugins.end(),
+                                     [&](const DeclaredPlugin& plugin) {
+                                       return PathOf(plugin.parameters, made, {}).has_value();
+                                     });
+      if (named && scheduling::FindPluginType(made) != nullptr)
+        loading_.config.scheduler.plugins.push_back({std::string(made), std::string(made), "{}"});
+    }
+  }
+
+  Status Complete() {
+    for (const DeclaredPlugin& plugin : loading_.plugins) {
+      if (plugin.type->name == "single-profile-handler" &&
+          loading_.config.scheduler.profiles.size() > 1) {
+        return document_.Wrong({"schedulingProfiles"},
+                               "SingleProfileHandler cannot support multiple scheduling profiles");
+      }
+    }
+    auto complete = scheduling::CompleteSpec(std::move(loading_.config.scheduler));
+    if (!complete) return SchedulerError(complete.error().message);
+    loading_.config.scheduler = std::move(*complete);
+    for (const std::string& note : loading_.config.scheduler.notes)
+      loading_.Warn({"plugins"}, note);
+    // What only a plugin itself can judge.
+    scheduling::SchedulerOptions options;
+    options.allow_experimental = options_.allow_experimental;
+    const auto scheduler = scheduling::Scheduler::Create(loading_.config.scheduler, options);
+    if (!scheduler) return SchedulerError(scheduler.error().message);
     return {};
   }
 
-  // What plugin parameters say about events and the index. All generations keep the same names, at
-  // two depths.
-  Status ReadKvOptions(const Path& path, const Json& parameters) {
-    const std::string mode = StringParameter(parameters, "mode", "");
-    if (mode == "cache_tracking") config_.legacy_cache_tracking = true;
-    if (mode == "estimate")
-      Warn(Below(path, "mode"),
-           "matches are exact, from the engines' events; nothing is estimated");
-    if (const std::string producer = StringParameter(parameters, "prefixMatchInfoProducerName", "");
-        !producer.empty() && !type_of_.contains(producer)) {
-      const auto* type = scheduling::FindPluginType(producer);
-      if (type == nullptr || type->role != Role::kPassive) {
-        return Wrong(
-            Below(path, "prefixMatchInfoProducerName"),
-            fmt::format("references undefined plugin '{}'; declare it under plugins", producer));
-      }
+  // At the plugin that the message names, else at the profiles.
+  tl::unexpected<Error> SchedulerError(std::string_view message) const {
+    constexpr std::string_view kPlugin = "plugin '";
+    if (message.starts_with("schedulingProfiles["))
+      return document_.WrongLine({"schedulingProfiles"}, message);
+    const size_t start = message.find(kPlugin);
+    if (start != std::string_view::npos) {
+      const std::string_view name = message.substr(start + kPlugin.size());
+      if (const DeclaredPlugin* plugin = loading_.Find(name.substr(0, name.find('\''))))
+        return document_.Wrong(Below(plugin->path, "parameters"), message);
     }
-    if (const auto interval = scheduling::DurationParameter(
-            parameters, "indexerConfig.kvBlockIndexConfig.metricsLoggingInterval")) {
-      config_.metrics_logging_interval = *interval;
-    }
-    for (const char* backend : {"redisConfig", "valkeyConfig"}) {
-      if (Parameter(parameters, fmt::format("indexerConfig.kvBlockIndexConfig.{}", backend)) !=
-          nullptr) {
-        Path where = path;
-        for (const char* part : {"indexerConfig", "kvBlockIndexConfig", backend})
-          where.emplace_back(part);
-        Warn(where, "has no effect: the index is in process (--index-memory)");
-      }
-    }
-    const Json* events = Parameter(parameters, "kvEventsConfig");
-    if (events == nullptr) return {};
-    const Path events_path = Below(path, "kvEventsConfig");
-    if (const std::string bind = StringParameter(*events, "zmqEndpoint", ""); !bind.empty()) {
-      if (!bind.starts_with("tcp://")) {
-        return Wrong(Below(events_path, "zmqEndpoint"),
-                     fmt::format("'{}' must read tcp://HOST:PORT or tcp://*:PORT", bind));
-      }
-      if (!config_.kv_events_bind.empty() && config_.kv_events_bind != bind) {
-        return Wrong(Below(events_path, "zmqEndpoint"),
-                     fmt::format("'{}' differs from '{}' given before; one socket is bound", bind,
-                                 config_.kv_events_bind));
-      }
-      config_.kv_events_bind = bind;
-    }
-    if (const std::string topic = StringParameter(*events, "topicFilter", ""); !topic.empty()) {
-      config_.topic_filter = topic;
-    }
-    WP_TRY(config_.kv_events_port,
-           ReadPort(events_path, *events, "socketPort", config_.kv_events_port));
-    WP_TRY(config_.kv_replay_port,
-           ReadPort(events_path, *events, "replaySocketPort", config_.kv_replay_port));
-    return {};
+    return document_.Wrong({"schedulingProfiles"}, message);
   }
 
-  Result<uint16_t> ReadPort(const Path& path, const Json& events, const char* name,
-                            uint16_t fallback) const {
-    const Json* value = Parameter(events, fmt::format("podDiscoveryConfig.{}", name));
-    if (value == nullptr) return fallback;
-    const double port =
-        scheduling::NumberParameter(events, fmt::format("podDiscoveryConfig.{}", name), 0);
-    if (port <= 0) return uint16_t{0};
-    if (port > 65535)
-      return Wrong(Below(Below(path, "podDiscoveryConfig"), name), "must be a port, at most 65535");
-    return static_cast<uint16_t>(port);
-  }
-
-  static Path Below(Path path, std::string field) {
-    path.push_back(std::move(field));
-    return path;
-  }
-
-  const std::string source_;
-  YamlNode root_;
-  Json document_;
-  std::map<std::string, const scheduling::PluginType*> type_of_;  // declared plugins by name
-  std::vector<std::pair<Path, Json>> plugin_parameters_;
-  LoadedConfig config_;
+  Document& document_;
+  const LoadOptions& options_;
+  Loading loading_;
+  bool lenient_ = false;
 };
 
 }  // namespace
 
+const DeclaredPlugin* Loading::Find(std::string_view name) const {
+  const auto it = by_name.find(name);
+  return it == by_name.end() ? nullptr : &plugins[it->second];
+}
+
 Result<LoadedConfig> LoadConfigText(std::string_view text, std::string_view source_name,
-                                    const LoadOptions&) {
-  auto config = Loader(source_name).Load(text);
-  if (!config) config.error().message = OneLine(std::move(config.error().message));
-  return config;
+                                    const LoadOptions& options) {
+  auto root = codec::ParseYaml(text, kLimits);
+  if (!root) return ParseFailure(source_name, root.error());
+  Document document(source_name, std::move(*root));
+  return Loader(document, options).Load();
 }
 
 Result<LoadedConfig> LoadConfigFile(const std::string& path, const LoadOptions& options) {
-  std::error_code error;
-  std::ifstream in(path, std::ios::binary);
-  if (!in || std::filesystem::is_directory(path, error)) {
-    return Fail(Code::kNotFound, fmt::format("{}: cannot be read", path));
-  }
-  std::string text(kLimits.max_bytes + 1, '\0');
-  in.read(text.data(), static_cast<std::streamsize>(text.size()));
-  text.resize(static_cast<size_t>(in.gcount()));
+  WP_TRY(const std::string text, ReadBoundedFile(path, kLimits.max_bytes));
   return LoadConfigText(text, path, options);
+}
+
+LoadedConfig DefaultEppConfig() {
+  constexpr std::string_view kText = R"(apiVersion: llm-d.ai/v1alpha1
+kind: EndpointPickerConfig
+plugins:
+- type: queue-scorer
+- type: kv-cache-utilization-scorer
+- type: prefix-cache-scorer
+- type: metrics-data-source
+- type: core-metrics-extractor
+- type: max-score-picker
+- type: single-profile-handler
+schedulingProfiles:
+- name: default
+  plugins:
+  - {pluginRef: queue-scorer, weight: 2}
+  - {pluginRef: kv-cache-utilization-scorer, weight: 2}
+  - {pluginRef: prefix-cache-scorer, weight: 3}
+  - {pluginRef: max-score-picker}
+)";
+  auto config = LoadConfigText(kText, "default");
+  WP_CHECK(config.has_value());
+  config->warnings.clear();
+  return std::move(*config);
 }
 
 }  // namespace warmpath::config

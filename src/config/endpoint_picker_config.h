@@ -56,4 +56,7 @@ Result<LoadedConfig> LoadConfigFile(const std::string& path, const LoadOptions& 
 Result<LoadedConfig> LoadConfigText(std::string_view text, std::string_view source_name,
                                     const LoadOptions& options = {});
 
+// What `epp` runs without a file: queue 2, KV-cache utilization 2, prefix cache 3, highest score.
+LoadedConfig DefaultEppConfig();
+
 }  // namespace warmpath::config

@@ -3,7 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
+
+#include "scheduling/plugin.h"
 
 namespace warmpath::config {
 namespace {
@@ -128,7 +131,8 @@ TEST(EndpointPickerConfig, ErrorsNameFileLinePathAndWhatIsAllowed) {
       "schedulingProfiles, dataLayer, flowControl, requestHandler, saturationDetector, parser");
   EXPECT_EQ(BodyError("plugins:\n- type: queue-scorer\n  nam: q\n"),
             "f.yaml:5: plugins[0].nam: unknown field; allowed: name, type, parameters");
-  EXPECT_EQ(BodyError("plugins:\n- name: q\n"), "f.yaml:4: plugins[0].type: is missing");
+  EXPECT_EQ(BodyError("plugins:\n- name: q\n"),
+            "f.yaml:4: plugins[0].type: plugin 'q' is missing a type");
   EXPECT_EQ(BodyError("plugins:\n- type: queue-scorers\n"),
             "f.yaml:4: plugins[0].type: plugin type 'queue-scorers' is not registered (did you "
             "mean 'queue-scorer'?)");
@@ -153,12 +157,13 @@ TEST(EndpointPickerConfig, ErrorsNameFileLinePathAndWhatIsAllowed) {
             "f.yaml:5: plugins[0].parameters.mode: 'guess' is unknown; allowed: cache_tracking, "
             "estimate");
   EXPECT_EQ(BodyError("schedulingProfiles:\n- plugins: []\n"),
-            "f.yaml:4: schedulingProfiles[0].name: is missing");
-  EXPECT_EQ(BodyError("schedulingProfiles:\n- name: p\n  plugins:\n  - pluginRef: nope\n"),
-            "f.yaml:6: schedulingProfiles[0].plugins[0].pluginRef: references undefined plugin "
-            "'nope'; declare it under plugins");
+            "f.yaml:4: schedulingProfiles[0] is missing a name");
+  EXPECT_EQ(
+      BodyError("schedulingProfiles:\n- name: p\n  plugins:\n  - pluginRef: nope\n"),
+      "f.yaml:6: schedulingProfiles[0].plugins[0].pluginRef: schedulingProfiles[p] references "
+      "undefined plugin 'nope'; declare it under plugins");
   EXPECT_EQ(BodyError("schedulingProfiles:\n- name: p\n  plugins:\n  - weight: 1\n"),
-            "f.yaml:6: schedulingProfiles[0].plugins[0].pluginRef: is missing");
+            "f.yaml:6: schedulingProfiles[p].plugins[0] is missing a 'pluginRef'");
   EXPECT_THAT(
       BodyError("plugins:\n- type: queue-scorer\nschedulingProfiles:\n- name: p\n  plugins:\n"
                 "  - pluginRef: queue-scorer\n    weight: heavy\n"),
@@ -199,17 +204,19 @@ TEST(EndpointPickerConfig, RefusesReferencesThatDangle) {
       BodyError("plugins: [{type: metrics-data-source}]\ndataLayer:\n  sources:\n"
                 "  - pluginRef: metrics-data-source\n    extractors:\n    - pluginRef: nope\n"),
       HasSubstr("f.yaml:8: dataLayer.sources[0].extractors[0].pluginRef: references undefined"));
+  EXPECT_THAT(BodyError("requestHandler: {parsers: [{pluginRef: openai-parser}]}\n"),
+              HasSubstr("requestHandler.parsers[0].pluginRef: parser references undefined plugin "
+                        "'openai-parser'"));
   EXPECT_THAT(
-      BodyError("requestHandler: {parsers: [{pluginRef: openai-parser}]}\n"),
+      BodyError("saturationDetector: {pluginRef: x}\n"),
       HasSubstr(
-          "requestHandler.parsers[0].pluginRef: references undefined plugin 'openai-parser'"));
-  EXPECT_THAT(BodyError("saturationDetector: {pluginRef: x}\n"),
-              HasSubstr("saturationDetector.pluginRef: references"));
+          "saturationDetector.pluginRef: saturation detector references undefined plugin 'x'"));
   EXPECT_THAT(
       BodyError("plugins:\n- type: prefix-cache-scorer\n  parameters: "
                 "{prefixMatchInfoProducerName: nope}\n"),
       HasSubstr(
-          "plugins[0].parameters.prefixMatchInfoProducerName: references undefined plugin 'nope'"));
+          "plugins[0].parameters.prefixMatchInfoProducerName: a plugin has a dependency on the "
+          "unregistered plugin nope"));
 }
 
 TEST(EndpointPickerConfig, RefusesProfilesThatCannotRun) {
@@ -219,14 +226,14 @@ TEST(EndpointPickerConfig, RefusesProfilesThatCannotRun) {
       HasSubstr(
           "f.yaml:7: schedulingProfiles[0].plugins[0].pluginRef: 'token-producer' is no filter"));
   EXPECT_THAT(BodyError("schedulingProfiles: [{name: p}, {name: p}]\n"),
-              HasSubstr("duplicate name 'p'"));
+              HasSubstr("f.yaml:3: schedulingProfiles[1] has duplicate name 'p'"));
   EXPECT_THAT(BodyError("schedulingProfiles: [{name: p}, {name: q}]\n"),
               HasSubstr("no profile handler configured"));
   EXPECT_THAT(
       BodyError("plugins: [{type: single-profile-handler}]\nschedulingProfiles: [{name: p}, {name: "
                 "q}]\n"),
-      HasSubstr("f.yaml:4: schedulingProfiles: plugin 'single-profile-handler': "
-                "single-profile-handler runs exactly one scheduling profile, 2 are configured"));
+      HasSubstr("f.yaml:4: schedulingProfiles: SingleProfileHandler cannot support multiple "
+                "scheduling profiles"));
   EXPECT_THAT(BodyError("plugins: [{type: random-picker}, {type: max-score-picker}]\n"),
               HasSubstr("already have a registered picker plugin 'random-picker'"));
 }
@@ -260,16 +267,275 @@ schedulingProfiles:
     weight: 2
 flowControl: {maxBytes: 1Gi, saturationDetector: {pluginRef: utilization-detector}}
 )");
-  EXPECT_THAT(config.warnings, Contains("line 3: featureGates[0]: has no effect"));
   EXPECT_THAT(config.warnings,
-              Contains(HasSubstr("line 8: plugins[2].parameters.mode: matches are exact")));
+              Contains("line 3: featureGates: flowControl has no effect: requests are not queued; "
+                       "shedding of negative priorities works"));
   EXPECT_THAT(config.warnings,
               Contains(HasSubstr("redisConfig: has no effect: the index is in process")));
   EXPECT_THAT(config.warnings, Contains("line 15: schedulingProfiles[0].plugins[1].weight: has no "
                                         "effect: 'random-picker' is no scorer"));
-  EXPECT_THAT(config.warnings,
-              Contains("line 16: flowControl: has no effect: requests are not queued"));
+  EXPECT_EQ(config.scheduler.saturation_detector, "utilization-detector");
   EXPECT_THAT(Load("plugins: [{type: queue-scorer}]\n").warnings, IsEmpty());
+}
+
+TEST(EndpointPickerConfig, LoadsTheGuidesOfEveryGeneration) {
+  for (const char* name : {"guide-v1.2.yaml", "guide-router.yaml", "guide-router-scorers.yaml",
+                           "chart-v0.5.1-default.yaml", "chart-v0.5.1-plugins-v2.yaml"}) {
+    const auto config = LoadConfigFile(std::string(WARMPATH_SOURCE "/deploy/config/") + name);
+    EXPECT_TRUE(config) << config.error().message;
+  }
+}
+
+TEST(EndpointPickerConfig, LoadsTheDefaultOfTheOldChart) {
+  const auto config = LoadConfigFile(WARMPATH_SOURCE "/deploy/config/chart-v0.5.1-default.yaml");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_THAT(Profile(*config), ElementsAre("low-latency-filter*1.0", "random-picker*1.0"));
+  EXPECT_FALSE(config->legacy_cache_tracking);
+}
+
+TEST(EndpointPickerConfig, LoadsTheSecondFileOfTheOldChart) {
+  const auto config = LoadConfigFile(WARMPATH_SOURCE "/deploy/config/chart-v0.5.1-plugins-v2.yaml");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_THAT(Profile(*config), ElementsAre("queue-scorer*1.0", "kv-cache-scorer*1.0",
+                                            "prefix-cache-scorer*1.0", "max-score-picker*1.0"));
+}
+
+TEST(EndpointPickerConfig, LoadsTheGuideWithTheTokenizerSidecar) {
+  const auto config = LoadConfigFile(WARMPATH_SOURCE "/deploy/config/guide-v1.2.yaml");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->kv_events_bind, "tcp://*:5557");
+  EXPECT_THAT(config->warnings,
+              Contains(HasSubstr("indexerConfig.tokenizersPoolConfig: deprecated")));
+}
+
+TEST(EndpointPickerConfig, LoadsTheNewestGuide) {
+  const auto config = LoadConfigFile(WARMPATH_SOURCE "/deploy/config/guide-router.yaml");
+  ASSERT_TRUE(config) << config.error().message;
+  EXPECT_EQ(config->kv_events_port, 5556);
+  EXPECT_TRUE(config->speculative_indexing);
+  EXPECT_THAT(Profile(*config), ElementsAre("prefix-cache-affinity-filter*1.0",
+                                            "token-load-scorer*1.0", "max-score-picker*1.0"));
+}
+
+TEST(EndpointPickerConfig, TheDefaultOfEppIsLlmDs) {
+  const LoadedConfig config = DefaultEppConfig();
+  EXPECT_THAT(Profile(config), ElementsAre("queue-scorer*2.0", "kv-cache-utilization-scorer*2.0",
+                                           "prefix-cache-scorer*3.0", "max-score-picker*1.0"));
+  EXPECT_TRUE(config.parse_openai);
+  EXPECT_THAT(config.warnings, IsEmpty());
+}
+
+TEST(EndpointPickerConfig, TheOldDialectWarnsOfUnknownFields) {
+  const std::string old =
+      "apiVersion: inference.networking.x-k8s.io/v1alpha1\n"
+      "kind: EndpointPickerConfig\n";
+  const std::string body =
+      "plugins:\n- type: prefix-cache-scorer\n  parameters:\n    mode: cache_tracking\n"
+      "    indexerConfig: {nope: {deep: 1}}\n    kvEventsConfig: {topics: [a]}\n  extra: 1\n"
+      "something: else\n";
+  const auto config = LoadConfigText(old + body, "f.yaml");
+  ASSERT_TRUE(config) << config.error().message;
+  for (const char* field :
+       {"line 9: plugins[0].extra: unknown field", "line 10: something: unknown field",
+        "line 7: plugins[0].parameters.indexerConfig.nope: unknown field",
+        "line 8: plugins[0].parameters.kvEventsConfig.topics: unknown field"}) {
+    EXPECT_THAT(config->warnings, Contains(HasSubstr(field)));
+  }
+  // Wrong values stay errors, and so does everything in other dialects.
+  EXPECT_THAT(ErrorOf(old + "plugins:\n- type: prefix-cache-scorer\n  parameters: {mode: guess}\n"),
+              HasSubstr("f.yaml:5: plugins[0].parameters.mode: 'guess' is unknown"));
+  EXPECT_THAT(BodyError(body), HasSubstr("unknown field"));
+  EXPECT_THAT(ErrorOf(old + "plugins: [{type: queue-scorer, extra: 1}]\n"),
+              HasSubstr("f.yaml:3: plugins[0].extra: unknown field"));
+  std::string many = old + "plugins: [{type: prefix-cache-scorer, parameters: {mode: estimate}}]\n";
+  for (int i = 0; i < 300; ++i) many += "x" + std::to_string(i) + ": 1\n";
+  EXPECT_THAT(ErrorOf(many), HasSubstr("unknown field; allowed"));
+}
+
+TEST(EndpointPickerConfig, ReadsFeatureGates) {
+  EXPECT_THAT(
+      Load("featureGates: [flowControl=false, haPopulateNonLeaderDatastore=true]\n").warnings,
+      IsEmpty());
+  EXPECT_EQ(BodyError("featureGates: [flowControl=maybe]\n"),
+            "f.yaml:3: featureGates[0]: 'maybe' must be true or false");
+  EXPECT_THAT(BodyError("featureGates: [\"flowControl=\"]\n"), HasSubstr("must be true or false"));
+}
+
+TEST(EndpointPickerConfig, ExperimentalPluginsNeedTheFlag) {
+  std::string experimental;
+  for (const auto* type : scheduling::AllPluginTypes()) {
+    if (type->experimental && type->refused.empty() && type->role == scheduling::Role::kScorer)
+      experimental = type->name;
+  }
+  if (experimental.empty()) GTEST_SKIP() << "no experimental scorer";
+  const std::string text =
+      std::string(kHead) + "plugins: [{type: " + experimental + ", name: e}]\n";
+  EXPECT_EQ(ErrorOf(text), "f.yaml:3: plugins[0].type: plugin 'e' (type: '" + experimental +
+                               "') has Alpha stability level, but command line flag "
+                               "--allow-experimental-plugins is not set");
+  const auto config = LoadConfigText(text, "f.yaml", {.allow_experimental = true});
+  EXPECT_TRUE(config || config.error().message.find("Alpha") == std::string::npos);
+}
+
+TEST(EndpointPickerConfig, RefusedPluginsGiveTheirReason) {
+  for (const auto* type : scheduling::AllPluginTypes()) {
+    if (type->refused.empty()) continue;
+    EXPECT_THAT(BodyError("plugins: [{type: " + type->name + "}]\n"),
+                HasSubstr("f.yaml:3: plugins[0].type: plugin type '" + type->name +
+                          "' is not supported: "));
+  }
+}
+
+TEST(EndpointPickerConfig, ReadsDiscoveryFromAFile) {
+  const std::string plugin =
+      "plugins:\n- type: file-discovery\n  parameters: {path: /etc/endpoints.yaml, watchFile: "
+      "true}\n";
+  const LoadedConfig config =
+      Load(plugin + "dataLayer: {discovery: {pluginRef: file-discovery}}\n");
+  EXPECT_EQ(config.discovery_file, "/etc/endpoints.yaml");
+  EXPECT_TRUE(config.watch_discovery_file);
+  EXPECT_EQ(Load(plugin).discovery_file, "");
+  EXPECT_THAT(BodyError("plugins: [{type: queue-scorer}]\ndataLayer: {discovery: {pluginRef: "
+                        "queue-scorer}}\n"),
+              HasSubstr("f.yaml:4: dataLayer.discovery.pluginRef: 'queue-scorer' (type: "
+                        "queue-scorer) discovers no endpoints"));
+  EXPECT_THAT(BodyError("dataLayer:\n  peerDiscovery: {pluginRef: x}\n"),
+              HasSubstr("f.yaml:4: dataLayer.peerDiscovery: is not supported"));
+}
+
+TEST(EndpointPickerConfig, SourcesMustBeSources) {
+  EXPECT_EQ(BodyError("plugins: [{type: queue-scorer}]\ndataLayer:\n  sources:\n"
+                      "  - pluginRef: queue-scorer\n"),
+            "f.yaml:6: dataLayer.sources[0].pluginRef: the plugin queue-scorer is not a "
+            "fwkdl.DataSource");
+}
+
+TEST(EndpointPickerConfig, ReadsScraping) {
+  const LoadedConfig config = Load(R"(plugins:
+- type: metrics-data-source
+  parameters: {path: /stats, port: 9100, interval: 100ms, scheme: https}
+- type: core-metrics-extractor
+  parameters:
+    engineLabelKey: engine
+    defaultEngine: mine
+    engineConfigs:
+    - name: mine
+      queuedRequestsSpec: q
+      runningRequestsSpec: 'r{state=running}'
+      cacheInfoSpec: info
+      cacheBlockSizeLabelName: size
+      customMetrics:
+      - {attributeKey: temperature, metricSpec: 'temp{gpu=0}'}
+)");
+  EXPECT_EQ(config.scrape.path, "/stats");
+  EXPECT_EQ(config.scrape.port, 9100);
+  EXPECT_EQ(config.scrape.scheme, "https");
+  EXPECT_EQ(config.scrape_interval, std::chrono::milliseconds(100));
+  EXPECT_EQ(config.scrape.engine_label, "engine");
+  EXPECT_EQ(config.scrape.default_engine, "mine");
+  ASSERT_EQ(config.scrape.engines.size(), 1u);
+  const fleet::EngineMetrics& engine = config.scrape.engines[0];
+  EXPECT_EQ(engine.queued.name, "q");
+  EXPECT_EQ(engine.running.name, "r");
+  EXPECT_THAT(engine.running.labels, ElementsAre(testing::Pair("state", "running")));
+  EXPECT_EQ(engine.cache_block_size_label, "size");
+  EXPECT_EQ(engine.custom.at("temperature").name, "temp");
+}
+
+TEST(EndpointPickerConfig, RefusesWrongScraping) {
+  const std::string head =
+      "plugins:\n- type: core-metrics-extractor\n  parameters:\n    engineConfigs:\n";
+  EXPECT_THAT(BodyError(head + "    - {name: a, queuedRequestsSpec: 'q{'}\n"),
+              HasSubstr("f.yaml:7: plugins[0].parameters.engineConfigs[0].queuedRequestsSpec: "));
+  EXPECT_THAT(
+      BodyError(head + "    - {name: a, queuedSpec: q}\n"),
+      HasSubstr("f.yaml:7: plugins[0].parameters.engineConfigs[0].queuedSpec: unknown field"));
+  EXPECT_THAT(
+      BodyError(head + "    - {name: a}\n    - {name: a}\n"),
+      HasSubstr("f.yaml:8: plugins[0].parameters.engineConfigs[1].name: duplicate engine 'a'"));
+  EXPECT_THAT(BodyError("plugins:\n- type: metrics-data-source\n  parameters: {path: stats}\n"),
+              HasSubstr("plugins[0].parameters.path: must start with '/'"));
+  EXPECT_THAT(BodyError("plugins:\n- type: metrics-data-source\n  parameters: {port: 70000}\n"),
+              HasSubstr("plugins[0].parameters.port: must be "));
+}
+
+TEST(EndpointPickerConfig, ReadsParsers) {
+  const LoadedConfig none = Load("requestHandler: {parsers: []}\n");
+  EXPECT_TRUE(none.parse_openai);
+  EXPECT_TRUE(none.parse_vllmhttp);
+  const LoadedConfig listed = Load(
+      "plugins: [{type: passthrough-parser}, {type: anthropic-parser}]\n"
+      "requestHandler: {parsers: [{pluginRef: passthrough-parser}, {pluginRef: "
+      "anthropic-parser}]}\n");
+  EXPECT_FALSE(listed.parse_openai);
+  EXPECT_FALSE(listed.parse_vllmhttp);
+  EXPECT_TRUE(listed.parse_passthrough);
+  EXPECT_THAT(listed.warnings, Contains(HasSubstr("/v1/messages are routed by load")));
+  const LoadedConfig old =
+      Load("plugins: [{type: openai-parser}]\nparser: {pluginRef: openai-parser}\n");
+  EXPECT_TRUE(old.parse_openai);
+  EXPECT_FALSE(old.parse_vllmhttp);
+  EXPECT_THAT(old.warnings, Contains(HasSubstr("line 4: parser: deprecated")));
+  EXPECT_THAT(BodyError("plugins: [{type: queue-scorer}]\n"
+                        "requestHandler: {parsers: [{pluginRef: queue-scorer}]}\n"),
+              HasSubstr("'queue-scorer' (type: queue-scorer) is no parser"));
+}
+
+TEST(EndpointPickerConfig, ReadsTheSaturationDetector) {
+  const LoadedConfig old = Load(
+      "plugins: [{type: utilization-detector, name: d}]\nsaturationDetector: {pluginRef: d}\n");
+  EXPECT_EQ(old.scheduler.saturation_detector, "d");
+  EXPECT_THAT(old.warnings, Contains(HasSubstr("line 4: saturationDetector: deprecated")));
+  EXPECT_THAT(BodyError("plugins: [{type: queue-scorer}]\n"
+                        "flowControl: {saturationDetector: {pluginRef: queue-scorer}}\n"),
+              HasSubstr("f.yaml:4: flowControl.saturationDetector.pluginRef: 'queue-scorer' (type: "
+                        "queue-scorer) is no saturation detector"));
+}
+
+TEST(EndpointPickerConfig, FlowControlFieldsOnlyWarn) {
+  const LoadedConfig config = Load(
+      "flowControl: {maxBytes: 1Gi, priorityBands: [{priority: 1, maxRequests: 5k}, {priority: "
+      "2}]}\n");
+  EXPECT_THAT(
+      config.warnings,
+      ElementsAre("line 3: flowControl: only saturationDetector has an effect: requests are "
+                  "not queued; shedding of negative priorities works"));
+  EXPECT_THAT(
+      BodyError("flowControl:\n  priorityBands:\n  - priority: 1\n  - priority: 1\n"),
+      HasSubstr("f.yaml:6: flowControl.priorityBands[1].priority: duplicate priority level 1"));
+  EXPECT_THAT(BodyError("flowControl: {usageLimitPolicyPluginRef: nope}\n"),
+              HasSubstr("a plugin has a dependency on the unregistered plugin nope"));
+}
+
+TEST(EndpointPickerConfig, ReadsInflightLoadAndSpeculation) {
+  const LoadedConfig config = Load(
+      "plugins:\n- type: inflight-load-producer\n  parameters: {addEstimatedOutputTokens: true, "
+      "outputRatio: 2, maxEstimatedOutputTokens: 4096, syncCrossReplicaState: true}\n"
+      "- type: precise-prefix-cache-producer\n  parameters: {speculativeIndexing: false}\n");
+  EXPECT_TRUE(config.add_estimated_output_tokens);
+  EXPECT_EQ(config.output_ratio, 2);
+  EXPECT_EQ(config.max_estimated_output_tokens, 4096u);
+  EXPECT_FALSE(config.speculative_indexing);
+  EXPECT_THAT(config.warnings, Contains(HasSubstr("syncCrossReplicaState: has no effect")));
+  EXPECT_TRUE(Load("plugins: [{type: precise-prefix-cache-producer}]\n").speculative_indexing);
+}
+
+TEST(EndpointPickerConfig, DecisionTreesMayNotDangle) {
+  EXPECT_THAT(BodyError("plugins:\n- type: decision-tree-filter\n  parameters:\n    current:\n"
+                        "      pluginRef: nope\n"),
+              HasSubstr("f.yaml:7: plugins[0].parameters.current.pluginRef: a plugin has a "
+                        "dependency on the unregistered plugin nope"));
+}
+
+TEST(EndpointPickerConfig, ProducersMadeByDefaultNeedNoDeclaration) {
+  const LoadedConfig config = Load(
+      "plugins:\n- type: prefix-cache-scorer\n  parameters: {prefixMatchInfoProducerName: "
+      "approx-prefix-cache-producer}\n- type: token-load-scorer\n  parameters: "
+      "{inFlightLoadProducerName: inflight-load-producer}\n");
+  EXPECT_EQ(std::count_if(
+                config.scheduler.plugins.begin(), config.scheduler.plugins.end(),
+                [](const auto& plugin) { return plugin.type == "approx-prefix-cache-producer"; }),
+            1);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// The fields of an EndpointPickerConfig document, for endpoint_picker_config.cc.
+// The fields of the documents that this folder reads.
 #pragma once
 
 #include "scheduling/parameters.h"
@@ -7,5 +7,13 @@ namespace warmpath::config {
 
 // Top-level members; plugin parameters are left open (each type has its own schema).
 const scheduling::ParameterList& EndpointPickerSchema();
+
+// Parameters of core-metrics-extractor, engines in full.
+const scheduling::ParameterList& MetricsExtractorSchema();
+
+// InferenceObjective, InferenceModelRewrite and List documents.
+const scheduling::ParameterList& ObjectiveSchema();
+const scheduling::ParameterList& ModelRewriteSchema();
+const scheduling::ParameterList& ObjectListSchema();
 
 }  // namespace warmpath::config
