@@ -9,9 +9,9 @@ const std::map<std::string, PluginType, std::less<>>& Types() {
   static const auto* types = [] {
     auto* all = new std::map<std::string, PluginType, std::less<>>();
     const std::vector<PluginType> lists[] = {
-        LabelFilterTypes(),        LoadScorerTypes(),    PrefixScorerTypes(),
-        ExpectedCostScorerTypes(), PickerTypes(),        HandlerTypes(),
-        DetectorTypes(),           PrecisePrefixTypes(), PassiveTypes(),
+        LabelFilterTypes(),  LoadScorerTypes(), PrefixScorerTypes(), ExpectedCostScorerTypes(),
+        PickerTypes(),       HandlerTypes(),    DetectorTypes(),     PrecisePrefixTypes(),
+        ApproxPrefixTypes(), PassiveTypes(),
     };
     for (const auto& list : lists) {
       for (const PluginType& type : list) all->emplace(type.name, type);

@@ -15,6 +15,7 @@ std::vector<PluginType> PickerTypes();
 std::vector<PluginType> HandlerTypes();
 std::vector<PluginType> DetectorTypes();
 std::vector<PluginType> PrecisePrefixTypes();
+std::vector<PluginType> ApproxPrefixTypes();
 std::vector<PluginType> PassiveTypes();
 
 }  // namespace warmpath::scheduling

@@ -25,11 +25,6 @@ std::vector<PluginType> PassiveTypes() {
   return {
       Passive("token-producer", TokenProducerParameters(), in_process),
       Passive("tokenizer", TokenProducerParameters(), in_process),
-      Passive(
-          "approx-prefix-cache-producer",
-          {Bool("autoTune"), Integer("blockSizeTokens", 0), Integer("maxPrefixBlocksToMatch", 0),
-           Integer("maxPrefixTokensToMatch", 0), Integer("lruCapacityPerServer", 0)},
-          "has no effect: matches are exact, from the engines' events"),
       Passive("inflight-load-producer",
               {Bool("addEstimatedOutputTokens"), Number("outputRatio", 0),
                Integer("maxEstimatedOutputTokens", 0), String("prefixMatchInfoProducerName"),
