@@ -8,14 +8,13 @@
 
 #include "base/log.h"
 #include "base/units.h"
+#include "fleet/endpoint_text.h"
 #include "fleet/text_table.h"
 
 namespace warmpath::fleet {
 namespace {
 
 constexpr uint16_t kDefaultEventsPort = 5557;  // vLLM's
-constexpr int64_t kMaxDataParallel = 1024;
-constexpr size_t kMaxNameBytes = 253;
 constexpr std::string_view kAllowedKeys = "events, replay, dp, name, label.KEY";
 
 struct Parsed {
@@ -26,29 +25,6 @@ struct Parsed {
 
 auto Bad(const std::string& flag, std::string_view what) {
   return Fail(Code::kInvalidArgument, fmt::format("--endpoint {}: {}", JsonQuote(flag), what));
-}
-
-// Names and labels go into headers, metric labels and tables.
-bool IsPrintableWord(std::string_view text) {
-  return !text.empty() && text.size() <= kMaxNameBytes &&
-         std::all_of(text.begin(), text.end(),
-                     [](char c) { return c > ' ' && c < 0x7f && c != '"' && c != '\\'; });
-}
-
-// tcp://HOST:PORT with room for one port per rank.
-Result<net::HostPort> ParseZmqAddress(std::string_view text, uint16_t ranks) {
-  constexpr std::string_view kScheme = "tcp://";
-  if (!text.starts_with(kScheme)) {
-    return Fail(Code::kInvalidArgument, "must be tcp://HOST:PORT");
-  }
-  WP_TRY(net::HostPort address, net::ParseHostPort(text.substr(kScheme.size())));
-  if (address.host.empty() || address.host == "*" || text.substr(kScheme.size()).starts_with(':')) {
-    return Fail(Code::kInvalidArgument, "must name the host to connect to");
-  }
-  if (address.port == 0 || address.port + (ranks - 1) > 65535) {
-    return Fail(Code::kInvalidArgument, "port out of range 1..65535 (rank r uses port + r)");
-  }
-  return address;
 }
 
 Status SetKey(Parsed& parsed, std::string_view key, std::string_view value) {
@@ -97,6 +73,8 @@ Result<Parsed> ParseOne(const std::string& flag) {
   auto url = net::ParseUrl(parts[0]);
   if (!url) return Bad(flag, url.error().message);
   parsed.spec.url = std::move(*url);
+  std::string& host = parsed.spec.url.address.host;
+  if (auto ip = CanonicalIp(host)) host = std::move(*ip);
   std::vector<std::string_view> seen;
   for (size_t i = 1; i < parts.size(); ++i) {
     const size_t equals = parts[i].find('=');
@@ -185,6 +163,10 @@ Status DefaultEvents(std::vector<Parsed>& all) {
 }
 
 }  // namespace
+
+bool Endpoint::has_address() const {
+  return !resolved.empty() || CanonicalIp(spec.url.address.host).has_value();
+}
 
 const ServedModel* Endpoint::FindModel(std::string_view model_id) const {
   for (const ServedModel& model : models) {

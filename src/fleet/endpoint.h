@@ -26,6 +26,7 @@ struct EndpointSpec {
   std::string replay;  // ZMQ address of the replay ROUTER for rank 0; "" when not offered
   uint16_t data_parallel = 1;
   std::map<std::string, std::string> labels;
+  std::string ns = "default";  // Kubernetes' namespace, or the file's; names are unique within it
 };
 
 enum class Health {
@@ -68,10 +69,14 @@ struct Endpoint {
   std::vector<ServedModel> models;  // empty until learned
   std::string engine_version;
   ScrapedLoad load;
+  // What a DNS name stood for when last asked, as "ip:port" ("[ip]:port"); "" while nobody answered
+  // (such an endpoint is unhealthy) and for addresses that are no names. Set by the fleet.
+  std::string resolved;
 
   const std::string& name() const { return spec.name; }
-  // "ip:port" as used in scores and headers.
-  std::string address() const { return spec.url.address.ToString(); }
+  // "ip:port" as used in scores and headers; "name:port" while a DNS name is not resolved.
+  std::string address() const { return resolved.empty() ? spec.url.address.ToString() : resolved; }
+  bool has_address() const;  // address() names an IP
   // Model `model_id` as served here; nullptr when it is not. "" asks for the base model.
   const ServedModel* FindModel(std::string_view model_id) const;
 };

@@ -17,6 +17,15 @@ struct EndpointsFileDefaults {
   uint16_t replay_port = 0;     // 0: none
 };
 
+inline constexpr size_t kMaxEndpointsFileBytes = 1 << 20;
+inline constexpr size_t kMaxEndpoints = 10'000;
+
+// Names are unique within a namespace; a name that several namespaces have becomes
+// "namespace/name" outside the namespace "default". An entry that shares its host with another gets
+// no default events address: whose blocks those were could not be told.
+// Anything not understood is an error, so that a half-written file never empties the pool; so is a
+// file without the list `endpoints`.
+//
 // Errors read "source:LINE: endpoints[2].port: what". An empty list is a list.
 Result<std::vector<EndpointSpec>> ParseEndpointsFile(std::string_view text,
                                                      std::string_view source_name,

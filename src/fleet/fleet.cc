@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <deque>
 #include <limits>
 #include <unordered_map>
 #include <utility>
@@ -28,12 +29,20 @@ constexpr size_t kMaxSmallBody = 64 << 10;        // /health, /version
 constexpr size_t kMaxModelsBody = 4 << 20;
 constexpr size_t kMaxMetricsBody = 16 << 20;
 constexpr size_t kMaxReasonBytes = 300;
+constexpr Duration kReaskName = std::chrono::seconds(2);  // while it is not resolved or fails
+constexpr size_t kMaxRounds = 256;                        // under way at once
+// Of larger fleets what is scraped is published together, this often.
+constexpr size_t kPublishAtOnce = 256;
+constexpr Duration kPublishInterval = milliseconds(20);
+constexpr char kMetricsSource[] = "metrics-data-source";
+constexpr char kModelsSource[] = "models-data-source";
 
 // One endpoint under observation.
 struct Probe {
   EndpointId id = 0;
   net::Url url;
   std::string name;
+  bool named = false;  // its host is a DNS name
   std::atomic<Duration::rep> touched{std::numeric_limits<Duration::rep>::min()};
 
   // Guarded by Impl::mutex.
@@ -46,8 +55,14 @@ struct Probe {
   // Loop only.
   net::Timer next;
   bool in_round = false;
-  TimePoint models_at{};    // when /v1/models was last read
-  bool key_wanted = false;  // it refused us for want of a key; told once
+  bool waiting = false;      // for other rounds to end
+  TimePoint models_at{};     // when /v1/models was last read
+  TimePoint health_at{};     // when /health last answered well
+  bool key_wanted = false;   // it refused us for want of a key; told once
+  bool engine_told = false;  // its engine label was not understood; told once
+  std::string ip;            // what its name stood for
+  bool resolving = false;
+  TimePoint resolve_asked{};
 };
 
 // What one round learned; filled in by the answers as they come.
@@ -55,6 +70,7 @@ struct Round {
   std::shared_ptr<Probe> probe;
   TimePoint started{};
   uint64_t reports = 0;
+  std::shared_ptr<const LoadReader> reader;
   int pending = 0;
   std::optional<ScrapedLoad> load;
   std::optional<std::vector<ServedModel>> models;
@@ -62,8 +78,8 @@ struct Round {
 };
 
 bool SameIdentity(const EndpointSpec& a, const EndpointSpec& b) {
-  return a.name == b.name && a.url.ToString() == b.url.ToString() && a.events == b.events &&
-         a.replay == b.replay && a.data_parallel == b.data_parallel;
+  return a.name == b.name && a.ns == b.ns && a.url.ToString() == b.url.ToString() &&
+         a.events == b.events && a.replay == b.replay && a.data_parallel == b.data_parallel;
 }
 
 bool SameModels(const std::vector<ServedModel>& a, const std::vector<ServedModel>& b) {
@@ -73,14 +89,56 @@ bool SameModels(const std::vector<ServedModel>& a, const std::vector<ServedModel
                     });
 }
 
+std::string NameKey(const EndpointSpec& spec) {
+  return spec.ns + "\n" + spec.name;
+}
+
+// Of several with one name the last, in the place of the first.
+std::vector<EndpointSpec> WithoutDuplicates(std::vector<EndpointSpec> specs) {
+  std::vector<EndpointSpec> unique;
+  unique.reserve(specs.size());
+  std::unordered_map<std::string, size_t> places;
+  for (EndpointSpec& spec : specs) {
+    const auto [place, is_new] = places.emplace(NameKey(spec), unique.size());
+    if (is_new) {
+      unique.push_back(std::move(spec));
+      continue;
+    }
+    WP_LOG(kWarn, "fleet", "endpoint given twice: the last counts", {"endpoint", spec.name},
+           {"namespace", spec.ns});
+    unique[place->second] = std::move(spec);
+  }
+  return unique;
+}
+
+std::shared_ptr<Probe> MakeProbe(EndpointSpec spec, EndpointId id) {
+  auto probe = std::make_shared<Probe>();
+  auto state = std::make_shared<Endpoint>();
+  probe->id = state->id = id;
+  probe->url = spec.url;
+  probe->name = spec.name;
+  state->spec = std::move(spec);
+  probe->named = !state->has_address();
+  probe->state = std::move(state);
+  return probe;
+}
+
+FleetOptions Checked(FleetOptions options) {
+  options.idle_interval =
+      std::min(options.idle_interval, std::max(options.active_interval, options.staleness / 2));
+  return options;
+}
+
 }  // namespace
 
 struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
   Impl(net::Loop& run_loop, FleetOptions fleet_options, Registry& registry, const Clock& time)
       : loop(run_loop),
-        options(std::move(fleet_options)),
+        options(Checked(std::move(fleet_options))),
         clock(time),
-        metrics(registry, options.pool_name) {}
+        metrics(registry, {options.pool_name, options.staleness, options.gauges_interval,
+                           options.deprecated_metrics}),
+        readers(options.scrape) {}
 
   // ---- State, any thread
 
@@ -93,11 +151,31 @@ struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
     std::atomic_store(&snapshot, std::shared_ptr<const Snapshot>(std::move(next)));
   }
 
-  void Change(Probe& probe, const std::function<void(Endpoint&)>& change) REQUIRES(mutex) {
+  void Change(Probe& probe, const std::function<void(Endpoint&)>& change, bool at_once = true)
+      REQUIRES(mutex) {
     auto next = std::make_shared<Endpoint>(*probe.state);
     change(*next);
+    const bool health_changed = next->health != probe.state->health;
     probe.state = std::move(next);
-    Publish();
+    if (health_changed) ++version;
+    if (at_once || health_changed || probes.size() <= kPublishAtOnce) {
+      Publish();
+    } else {
+      PublishSoon();
+    }
+  }
+
+  // On the loop.
+  void PublishSoon() {
+    if (publish_pending) return;
+    publish_pending = true;
+    publish_timer = loop.After(kPublishInterval, [weak = weak_from_this()] {
+      const auto self = weak.lock();
+      if (!self) return;
+      self->publish_pending = false;
+      MutexLock lock(self->mutex);
+      self->Publish();
+    });
   }
 
   std::shared_ptr<Probe> Find(EndpointId id) const EXCLUDES(index_mutex) {
@@ -123,47 +201,55 @@ struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
     });
   }
 
+  // After `probes` changed.
+  void PublishMembers() REQUIRES(mutex) EXCLUDES(index_mutex) {
+    std::vector<EndpointId> ids;
+    ids.reserve(probes.size());
+    {
+      WriterLock index_lock(index_mutex);
+      by_id.clear();
+      for (const auto& probe : probes) {
+        by_id.emplace(probe->id, probe);
+        ids.push_back(probe->id);
+      }
+    }
+    ++version;
+    Publish();
+    ledger.Retain(ids);
+  }
+
   void SetEndpoints(std::vector<EndpointSpec> specs) EXCLUDES(mutex, index_mutex) {
+    specs = WithoutDuplicates(std::move(specs));
     std::vector<std::shared_ptr<Probe>> added;
     std::vector<std::shared_ptr<Probe>> removed;
     bool is_started = false;
     {
       MutexLock lock(mutex);
-      std::vector<std::shared_ptr<Probe>> next;
-      next.reserve(specs.size());
+      std::unordered_map<std::string, std::shared_ptr<Probe>> known;
+      for (const auto& probe : probes) known.emplace(NameKey(probe->state->spec), probe);
+      probes.clear();
+      probes.reserve(specs.size());
       for (EndpointSpec& spec : specs) {
-        const auto known = std::find_if(probes.begin(), probes.end(), [&](const auto& probe) {
-          return probe && SameIdentity(probe->state->spec, spec);
-        });
-        auto state = std::make_shared<Endpoint>();
-        if (known != probes.end()) {
-          *state = *(*known)->state;
-          state->spec.labels = std::move(spec.labels);
-          next.push_back(std::move(*known));
-        } else {
-          next.push_back(std::make_shared<Probe>());
-          next.back()->id = state->id = next_id++;
-          next.back()->url = spec.url;
-          next.back()->name = spec.name;
-          state->spec = std::move(spec);
-          added.push_back(next.back());
+        const auto before = known.find(NameKey(spec));
+        if (before == known.end() || !SameIdentity(before->second->state->spec, spec)) {
+          probes.push_back(MakeProbe(std::move(spec), next_id++));
+          added.push_back(probes.back());
+          continue;
         }
-        next.back()->state = std::move(state);
+        const auto& probe = probes.emplace_back(std::move(before->second));
+        known.erase(before);
+        if (probe->state->spec.labels == spec.labels) continue;
+        auto state = std::make_shared<Endpoint>(*probe->state);
+        state->spec.labels = std::move(spec.labels);
+        probe->state = std::move(state);
       }
-      for (auto& probe : probes) {
-        if (probe) removed.push_back(std::move(probe));
+      for (auto& [name, probe] : known) {
+        probe->removed = true;
+        removed.push_back(std::move(probe));
       }
-      for (auto& probe : removed) probe->removed = true;
-      probes = std::move(next);
-      {
-        WriterLock index_lock(index_mutex);
-        by_id.clear();
-        for (const auto& probe : probes) by_id.emplace(probe->id, probe);
-      }
-      Publish();
+      PublishMembers();
       is_started = started;
     }
-    for (const auto& probe : removed) ledger.Forget(probe->id);
     if (!is_started) return;
     Post([added = std::move(added), removed = std::move(removed)](Impl& self) {
       for (const auto& probe : removed) probe->next.Cancel();
@@ -221,44 +307,175 @@ struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
     });
   }
 
-  void Get(const std::shared_ptr<Round>& round, const std::string& target, size_t max_body,
+  // `url` leads to the endpoint; a name is replaced by what it stands for. With TLS it stays, for
+  // the certificate.
+  net::Url Resolved(const Probe& probe, net::Url url) const {
+    if (!probe.ip.empty() && !url.tls) url.address.host = probe.ip;
+    return url;
+  }
+
+  void Get(const Probe& probe, const net::Url& url, const std::string& target, size_t max_body,
            std::function<void(Impl&, Result<net::HttpResponse>)> done) {
     net::HttpRequest request;
     request.method = "GET";
     request.target = target;
+    request.headers.Add("Host", url.address.ToString());
     if (!options.api_key.empty()) request.headers.Add("Authorization", "Bearer " + options.api_key);
     client->Fetch(
-        round->probe->url, std::move(request), options.request_timeout, max_body,
+        Resolved(probe, url), std::move(request), options.request_timeout, max_body,
         [weak = weak_from_this(), done = std::move(done)](Result<net::HttpResponse> answer) {
           if (const auto self = weak.lock(); self && self->running) done(*self, std::move(answer));
         });
   }
 
+  net::Url ScrapeUrl(const Probe& probe) const {
+    net::Url url = probe.url;
+    if (options.scrape.port != 0) url.address.port = options.scrape.port;
+    if (!options.scrape.scheme.empty()) url.tls = options.scrape.scheme == "https";
+    return url;
+  }
+
   void BeginRound(const std::shared_ptr<Probe>& probe) EXCLUDES(mutex) {
-    if (!client || probe->in_round) return;
+    if (!client || probe->in_round || probe->waiting) return;
+    if (rounds >= kMaxRounds) {
+      probe->waiting = true;
+      waiting.push_back(probe);
+      return;
+    }
     auto round = std::make_shared<Round>();
     round->probe = probe;
     round->started = clock.Now();
+    bool ask_health = true;
+    bool failing = false;
     {
       MutexLock lock(mutex);
       if (probe->removed) return;
       round->reports = probe->reports;
+      round->reader = ReaderOf(*probe);
+      failing = probe->failures > 0;
+      ask_health = failing || probe->state->health != Health::kHealthy ||
+                   probe->state->models.empty() ||
+                   round->started - probe->health_at >= options.health_interval;
     }
-    probe->in_round = true;
     probe->next.Cancel();
-    Get(round, "/health", kMaxSmallBody, [round](Impl& self, Result<net::HttpResponse> answer) {
-      if (!answer) {
-        self.Failed(*round, "GET /health: " + answer.error().message);
-      } else if (answer->status < 200 || answer->status > 299) {
-        self.Failed(*round, fmt::format("GET /health answered {}", answer->status));
-      } else {
-        self.Healthy(round);
-      }
-    });
+    if (probe->named && !NameKnown(probe, failing)) return;
+    probe->in_round = true;
+    ++rounds;
+    if (!ask_health) return Healthy(round);
+    const std::string& path = round->reader->health_path();
+    Get(*probe, probe->url, path, kMaxSmallBody,
+        [round, path](Impl& self, Result<net::HttpResponse> answer) {
+          if (!answer) {
+            self.Failed(*round, "GET " + path + ": " + answer.error().message);
+          } else if (answer->status < 200 || answer->status > 299) {
+            self.Failed(*round, fmt::format("GET {} answered {}", path, answer->status));
+          } else {
+            round->probe->health_at = self.clock.Now();
+            self.Healthy(round);
+          }
+        });
   }
+
+  std::shared_ptr<const LoadReader> ReaderOf(Probe& probe) REQUIRES(mutex) {
+    EngineChoice choice = readers.For(probe.state->spec.labels);
+    if (!choice.known && !std::exchange(probe.engine_told, true)) {
+      WP_LOG(kWarn, "fleet", "endpoint names an engine that is not known: read as the default one",
+             {"endpoint", probe.name}, {"label", options.scrape.engine_label},
+             {"engine", choice.engine});
+    }
+    return std::move(choice.reader);
+  }
+
+  // ---- DNS names, loop only
+
+  // Asks again where that is due. False while there is no answer: the round begins with it.
+  bool NameKnown(const std::shared_ptr<Probe>& probe, bool failing) EXCLUDES(mutex) {
+    const bool known = !probe->ip.empty();
+    const Duration age = clock.Now() - probe->resolve_asked;
+    const Duration patience = known && !failing ? options.resolve_interval
+                                                : std::min(options.resolve_interval, kReaskName);
+    const bool first = probe->resolve_asked == TimePoint{};
+    if (!probe->resolving && (first || !known || age >= patience)) {
+      probe->resolving = true;
+      probe->resolve_asked = clock.Now();
+      resolver.Resolve(probe->url.address.host, [&on = loop, weak = weak_from_this(),
+                                                 weak_probe = std::weak_ptr(probe)](auto answer) {
+        on.Post([weak, weak_probe, answer = std::move(answer)]() mutable {
+          const auto self = weak.lock();
+          const auto asked = weak_probe.lock();
+          if (self && asked && self->running) self->NameAnswered(asked, std::move(answer));
+        });
+      });
+    }
+    if (!known && first) {
+      MutexLock lock(mutex);
+      Change(*probe, [&](Endpoint& endpoint) {
+        endpoint.health = Health::kUnhealthy;
+        endpoint.health_reason = probe->url.address.host + " is not resolved yet";
+      });
+    }
+    return known;
+  }
+
+  void NameAnswered(const std::shared_ptr<Probe>& probe, Result<std::vector<std::string>> answer)
+      EXCLUDES(mutex) {
+    probe->resolving = false;
+    if (answer && answer->empty()) answer = Fail(Code::kUnavailable, "the name has no address");
+    if (!answer) {
+      metrics.CountPollError("dns");
+      if (!probe->ip.empty()) return;  // the last is kept
+      MutexLock lock(mutex);
+      if (probe->removed) return;
+      ++probe->failures;
+      SetUnhealthy(*probe, answer.error().message);
+      return Schedule(probe, kReaskName);
+    }
+    if (std::find(answer->begin(), answer->end(), probe->ip) != answer->end()) return;
+    if (probe->ip.empty()) {
+      SetAddress(probe, answer->front());
+    } else {
+      Replace(probe, answer->front());
+    }
+  }
+
+  void SetAddress(const std::shared_ptr<Probe>& probe, const std::string& ip) EXCLUDES(mutex) {
+    probe->ip = ip;
+    {
+      MutexLock lock(mutex);
+      if (probe->removed) return;
+      Change(*probe, [&](Endpoint& endpoint) {
+        endpoint.resolved = net::HostPort{ip, endpoint.spec.url.address.port}.ToString();
+      });
+    }
+    BeginRound(probe);
+  }
+
+  // Behind a name that moved is another engine.
+  void Replace(const std::shared_ptr<Probe>& old, const std::string& ip)
+      EXCLUDES(mutex, index_mutex) {
+    std::shared_ptr<Probe> next;
+    {
+      MutexLock lock(mutex);
+      const auto it = std::find(probes.begin(), probes.end(), old);
+      if (it == probes.end()) return;
+      next = MakeProbe(old->state->spec, next_id++);
+      next->resolve_asked = old->resolve_asked;
+      old->removed = true;
+      *it = next;
+      PublishMembers();
+    }
+    WP_LOG(kInfo, "fleet", "endpoint's name stands for another address", {"endpoint", old->name},
+           {"before", old->ip}, {"now", ip});
+    old->next.Cancel();
+    Notify();
+    SetAddress(next, ip);
+  }
+
+  // ---- Rounds' answers, loop only
 
   void Failed(Round& round, const std::string& reason) EXCLUDES(mutex) {
     metrics.CountPollError("health");
+    round.probe->health_at = {};
     Probe& probe = *round.probe;
     {
       MutexLock lock(mutex);
@@ -281,33 +498,46 @@ struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
     }
     const bool want_models = returned || clock.Now() - probe.models_at >= options.models_interval;
     round->pending = want_models ? 3 : 1;
-    Ask(round, "/metrics", kMaxMetricsBody, [round](std::string_view body) -> Status {
-      WP_TRY(round->load, ParseLoad(body));
-      return {};
-    });
+    Ask(round, ScrapeUrl(probe), options.scrape.path, kMaxMetricsBody,
+        {kMetricsSource, "core-metrics-extractor"}, [round](std::string_view body) -> Status {
+          WP_TRY(round->load, round->reader->Read(body));
+          return {};
+        });
     if (!want_models) return;
-    Ask(round, "/v1/models", kMaxModelsBody, [round](std::string_view body) -> Status {
-      WP_TRY(round->models, ParseModels(body));
-      return {};
-    });
-    Ask(round, "/version", kMaxSmallBody, [round](std::string_view body) -> Status {
-      WP_TRY(round->version, ParseVersion(body));
-      return {};
-    });
+    Ask(round, probe.url, "/v1/models", kMaxModelsBody, {kModelsSource, "models-data-extractor"},
+        [round](std::string_view body) -> Status {
+          WP_TRY(round->models, ParseModels(body));
+          return {};
+        });
+    Ask(round, probe.url, "/version", kMaxSmallBody, {"version", "version"},
+        [round](std::string_view body) -> Status {
+          WP_TRY(round->version, ParseVersion(body));
+          return {};
+        });
   }
 
+  struct Source {
+    std::string type;
+    std::string extractor;
+  };
+
   // One of the questions of a round; its failure leaves the old answer in place.
-  void Ask(const std::shared_ptr<Round>& round, const std::string& target, size_t max_body,
-           std::function<Status(std::string_view)> read) {
-    Get(round, target, max_body,
-        [round, target, read = std::move(read)](Impl& self, Result<net::HttpResponse> answer) {
+  void Ask(const std::shared_ptr<Round>& round, const net::Url& url, const std::string& target,
+           size_t max_body, Source source, std::function<Status(std::string_view)> read) {
+    Get(*round->probe, url, target, max_body,
+        [round, target, source = std::move(source), read = std::move(read)](
+            Impl& self, Result<net::HttpResponse> answer) {
           Status status;
           if (!answer) {
             status = tl::unexpected(answer.error());
+            round->probe->health_at = {};
           } else if (answer->status != 200) {
             status = Fail(Code::kUnavailable, fmt::format("answered {}", answer->status));
-          } else {
-            status = read(answer->body);
+          }
+          if (!status) {
+            self.metrics.CountPollError(source.type);
+          } else if (status = read(answer->body); !status) {
+            self.metrics.CountExtractError(source.type, source.extractor);
           }
           if (answer && (answer->status == 401 || answer->status == 403) &&
               !std::exchange(round->probe->key_wanted, true)) {
@@ -316,7 +546,6 @@ struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
                    {"endpoint", round->probe->name}, {"path", target}, {"status", answer->status});
           }
           if (!status) {
-            self.metrics.CountPollError(target.substr(target.rfind('/') + 1));
             WP_LOG(kDebug, "fleet", "poll failed", {"endpoint", round->probe->name},
                    {"path", target}, {"reason", status.error().message});
           }
@@ -334,18 +563,21 @@ struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
       const bool returned = believed && probe.state->health != Health::kHealthy;
       const bool new_models = round.models && !SameModels(*round.models, probe.state->models);
       if (believed) probe.failures = 0;
-      Change(probe, [&](Endpoint& endpoint) {
-        if (believed) {
-          endpoint.health = Health::kHealthy;
-          endpoint.health_reason.clear();
-        }
-        if (round.load) {
-          endpoint.load = *round.load;
-          endpoint.load.at = clock.Now();
-        }
-        if (round.models) endpoint.models = std::move(*round.models);
-        if (round.version) endpoint.engine_version = std::move(*round.version);
-      });
+      Change(
+          probe,
+          [&](Endpoint& endpoint) {
+            if (believed) {
+              endpoint.health = Health::kHealthy;
+              endpoint.health_reason.clear();
+            }
+            if (round.load) {
+              endpoint.load = *round.load;
+              endpoint.load.at = clock.Now();
+            }
+            if (round.models) endpoint.models = std::move(*round.models);
+            if (round.version) endpoint.engine_version = std::move(*round.version);
+          },
+          new_models);
       if (returned) {
         WP_LOG(kInfo, "fleet", "endpoint is healthy", {"endpoint", probe.state->name()},
                {"version", probe.state->engine_version},
@@ -365,6 +597,8 @@ struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
   void EndRound(Round& round) EXCLUDES(mutex) {
     const std::shared_ptr<Probe>& probe = round.probe;
     probe->in_round = false;
+    --rounds;
+    BeginNext();
     Duration interval = options.idle_interval;
     {
       MutexLock lock(mutex);
@@ -380,6 +614,16 @@ struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
     Schedule(probe, std::max(interval - (clock.Now() - round.started), kMinPause));
   }
 
+  // Who waited for a round to end.
+  void BeginNext() EXCLUDES(mutex) {
+    while (rounds < kMaxRounds && !waiting.empty()) {
+      const auto next = std::move(waiting.front());
+      waiting.pop_front();
+      next->waiting = false;
+      BeginRound(next);
+    }
+  }
+
   bool Active(const Probe& probe) const {
     const Duration::rep since = (clock.Now() - kActiveWindow).time_since_epoch().count();
     return probe.touched.load(std::memory_order_relaxed) >= since ||
@@ -390,10 +634,13 @@ struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
   const FleetOptions options;
   const Clock& clock;
   FleetMetrics metrics;
+  LoadReaders readers;  // loop only
   InflightLedger ledger;
+  NameResolver resolver{options.lookup};
   std::vector<Listener> listeners;  // fixed by Start
   std::atomic<bool> running{false};
   std::atomic<bool> notify_posted{false};
+  std::atomic<uint64_t> version{0};  // counts changes of membership and health
 
   mutable Mutex mutex;  // before index_mutex
   std::vector<std::shared_ptr<Probe>> probes GUARDED_BY(mutex);
@@ -404,13 +651,21 @@ struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
   mutable SharedMutex index_mutex;
   std::unordered_map<EndpointId, std::shared_ptr<Probe>> by_id GUARDED_BY(index_mutex);
 
-  std::unique_ptr<net::HttpClient> client;  // loop only
+  // Loop only.
+  std::unique_ptr<net::HttpClient> client;
+  size_t rounds = 0;  // under way
+  std::deque<std::shared_ptr<Probe>> waiting;
+  bool publish_pending = false;
+  net::Timer publish_timer;
 };
 
 Fleet::Fleet(net::Loop& loop, FleetOptions options, Registry& metrics, const Clock& clock)
     : impl_(std::make_shared<Impl>(loop, std::move(options), metrics, clock)) {
   metrics.OnRender([weak = std::weak_ptr(impl_)] {
-    if (const auto impl = weak.lock()) impl->metrics.Refresh(*impl->Current());
+    const auto impl = weak.lock();
+    if (!impl) return;
+    const uint64_t version = impl->version;
+    impl->metrics.Refresh(*impl->Current(), impl->ledger, version, impl->clock.Now());
   });
 }
 
@@ -469,9 +724,12 @@ void Fleet::Start() {
 
 void Fleet::Stop() {
   if (!impl_->running.exchange(false)) return;
+  impl_->resolver.Stop();
   const auto close = [impl = impl_] {
     MutexLock lock(impl->mutex);
     for (const auto& probe : impl->probes) probe->next.Cancel();
+    impl->waiting.clear();
+    impl->publish_timer.Cancel();
     impl->client.reset();
   };
   if (impl_->loop.InLoop()) {

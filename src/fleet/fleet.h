@@ -15,6 +15,7 @@
 #include "fleet/endpoint.h"
 #include "fleet/engine_metrics.h"
 #include "fleet/inflight.h"
+#include "fleet/name_resolver.h"
 #include "net/loop.h"
 
 namespace warmpath::fleet {
@@ -25,11 +26,18 @@ struct FleetOptions {
   Duration request_timeout = std::chrono::seconds(2);
   Duration models_interval = std::chrono::seconds(10);
   int failures_to_unhealthy = 2;
-  std::string api_key;                           // bearer token for the engines; never logged
-  std::string pool_name = "default";             // label `name` of llm-d's pool metrics
-  ScrapeConfig scrape;                           // which series, where
-  Duration staleness = std::chrono::seconds(2);  // older figures do not enter the pool's gauges
+  std::string api_key;                // bearer token for the engines; never logged
+  std::string pool_name = "default";  // label `name` of llm-d's pool metrics
+  ScrapeConfig scrape;                // which series, where
+  // Older figures do not enter the pool's gauges; so that an idle endpoint's are not, it is asked
+  // at least twice within it.
+  Duration staleness = std::chrono::seconds(2);
   Duration gauges_interval = std::chrono::seconds(5);  // refresh of the pool's gauges
+  // A healthy endpoint that answers /metrics is asked /health no more often; zero: every round.
+  Duration health_interval{};
+  Duration resolve_interval = std::chrono::seconds(30);  // of DNS names
+  NameLookup lookup = SystemLookup;                      // blocks; called on threads of the fleet
+  bool deprecated_metrics = true;                        // the names before llm_d_epp_ as well
 };
 
 class Fleet {
@@ -38,7 +46,9 @@ class Fleet {
   Fleet(net::Loop& loop, FleetOptions options, Registry& metrics, const Clock& clock);
   ~Fleet();
 
-  // Any thread; replaces the set of endpoints. Those that stay keep id and state.
+  // Any thread; replaces the set of endpoints. Those that stay keep id and state, also with other
+  // labels; the same name with another address (also of a DNS name), events address or number of
+  // ranks is a new endpoint. Of several with one name in one namespace the last counts.
   void SetEndpoints(std::vector<EndpointSpec> specs);
   std::shared_ptr<const Snapshot> snapshot() const;
   InflightLedger& inflight();

@@ -1,105 +1,19 @@
 #include "fleet/fleet.h"
 
-#include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
 #include <chrono>
 #include <set>
 #include <string>
-#include <thread>
 
 #include "base/log.h"
 #include "base/mutex.h"
-#include "net/http_server.h"
+#include "fleet/testing.h"
 
 namespace warmpath::fleet {
 namespace {
 
 using std::chrono::milliseconds;
-
-// True as soon as `condition` holds; false after five seconds.
-bool Eventually(const std::function<bool()>& condition) {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
-  while (std::chrono::steady_clock::now() < deadline) {
-    if (condition()) return true;
-    std::this_thread::yield();
-  }
-  return condition();
-}
-
-// As much of an engine as the fleet asks for.
-class FakeEngine {
- public:
-  explicit FakeEngine(uint16_t port = 0) : loop_("engine") {
-    auto server = net::HttpServer::Listen(
-        loop_, {"127.0.0.1", port}, {},
-        [this](std::shared_ptr<net::HttpExchange> exchange) { Answer(*exchange); });
-    if (!server) throw std::runtime_error(server.error().message);
-    server_ = std::move(*server);
-    loop_.Start();
-  }
-  ~FakeEngine() {
-    server_->Stop(milliseconds(0));
-    server_.reset();
-    loop_.Stop();
-  }
-
-  uint16_t port() const { return server_->port(); }
-  EndpointSpec Spec(const std::string& name = "a") const {
-    EndpointSpec spec;
-    spec.name = name;
-    spec.url = net::ParseUrl(fmt::format("http://127.0.0.1:{}", port())).value();
-    return spec;
-  }
-  void SetModel(std::string model) {
-    MutexLock lock(mutex_);
-    model_ = std::move(model);
-  }
-  std::string authorization() {
-    MutexLock lock(mutex_);
-    return authorization_;
-  }
-
-  std::atomic<int> health_status{200};
-  std::atomic<int> models_status{200};
-  std::atomic<int> waiting{0};
-  std::atomic<bool> broken_metrics{false};
-  std::atomic<int> healths{0};
-  std::atomic<int> model_lists{0};
-
- private:
-  void Answer(net::HttpExchange& exchange) {
-    const std::string path(exchange.request().path());
-    MutexLock lock(mutex_);
-    authorization_ = exchange.request().headers.Get("authorization").value_or("");
-    if (path == "/health") {
-      ++healths;
-      return exchange.Respond(health_status, {}, "");
-    }
-    if (path == "/metrics" && !broken_metrics) {
-      return exchange.Respond(
-          200, {},
-          fmt::format("vllm:num_requests_running 1\nvllm:num_requests_waiting {}\n"
-                      "vllm:kv_cache_usage_perc 0.5\nvllm:cache_config_info{{"
-                      "block_size=\"16\",num_gpu_blocks=\"100\"}} 1\n",
-                      waiting.load()));
-    }
-    if (path == "/v1/models") {
-      ++model_lists;
-      return exchange.Respond(models_status, {},
-                              fmt::format(R"({{"data":[{{"id":"{}","root":"r"}}]}})", model_));
-    }
-    if (path == "/version") return exchange.Respond(200, {}, R"({"version":"0.14.1"})");
-    exchange.Respond(404, {}, "");
-  }
-
-  net::Loop loop_;
-  std::unique_ptr<net::HttpServer> server_;
-  Mutex mutex_;
-  std::string model_ GUARDED_BY(mutex_) = "m";
-  std::string authorization_ GUARDED_BY(mutex_);
-};
 
 class FleetTest : public testing::Test {
  protected:
@@ -200,6 +114,7 @@ TEST_F(FleetTest, MarksAReportedFailureAtOnceAndAsksAgainSoon) {
   FakeEngine engine;
   FleetOptions options = Fast();
   options.idle_interval = std::chrono::hours(1);
+  options.staleness = std::chrono::hours(2);
   Fleet& fleet = Make(options);
   fleet.SetEndpoints({engine.Spec()});
   fleet.Start();
@@ -215,6 +130,7 @@ TEST_F(FleetTest, AsksMoreOftenUnderTraffic) {
   FakeEngine engine;
   FleetOptions options = Fast();
   options.idle_interval = std::chrono::hours(1);
+  options.staleness = std::chrono::hours(2);
   options.models_interval = std::chrono::hours(1);
   Fleet& fleet = Make(options);
   fleet.SetEndpoints({engine.Spec()});
@@ -240,9 +156,9 @@ TEST_F(FleetTest, KeepsTheOldLoadWhenMetricsFail) {
   ASSERT_TRUE(Eventually([&] { return engine.healths >= before + 4; }));
   EXPECT_EQ(First()->health, Health::kHealthy);
   EXPECT_EQ(First()->load.waiting, 7);
-  EXPECT_NE(
-      registry_.Render().find("llm_d_epp_datalayer_poll_errors_total{source_type=\"metrics\"}"),
-      std::string::npos);
+  EXPECT_NE(registry_.Render().find(
+                "llm_d_epp_datalayer_poll_errors_total{source_type=\"metrics-data-source\"}"),
+            std::string::npos);
 }
 
 TEST_F(FleetTest, SaysOnceWhichFlagAnEngineWithAKeyNeeds) {
@@ -329,6 +245,7 @@ TEST_F(FleetTest, RendersPoolMetricsAndForgetsThoseWhoLeft) {
       change.health = Health::kHealthy;
       change.load.kv_usage = 0.5;
       change.load.waiting = waiting += 2;
+      change.load.at = SystemClock().Now();
     });
   }
   std::string text = registry_.Render();

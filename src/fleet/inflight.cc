@@ -1,5 +1,6 @@
 #include "fleet/inflight.h"
 
+#include <algorithm>
 #include <unordered_map>
 #include <utility>
 
@@ -11,59 +12,28 @@ struct InflightCell {
   std::atomic<int64_t> prefill_requests{0};
   std::atomic<int64_t> prefill_tokens{0};
   std::atomic<int64_t> decode_tokens{0};
+  std::atomic<int64_t> tokens{0};
   std::shared_ptr<InflightCell> total;
 
   InflightLoad Read() const {
-    return {requests.load(std::memory_order_relaxed),
-            prefill_requests.load(std::memory_order_relaxed),
-            prefill_tokens.load(std::memory_order_relaxed),
-            decode_tokens.load(std::memory_order_relaxed)};
+    InflightLoad load;
+    load.requests = requests.load(std::memory_order_relaxed);
+    load.prefill_requests = prefill_requests.load(std::memory_order_relaxed);
+    load.prefill_tokens = prefill_tokens.load(std::memory_order_relaxed);
+    load.decode_tokens = decode_tokens.load(std::memory_order_relaxed);
+    load.tokens = tokens.load(std::memory_order_relaxed);
+    return load;
   }
-  void Add(const InflightLoad& by) {
-    requests.fetch_add(by.requests, std::memory_order_relaxed);
-    prefill_requests.fetch_add(by.prefill_requests, std::memory_order_relaxed);
-    prefill_tokens.fetch_add(by.prefill_tokens, std::memory_order_relaxed);
-    decode_tokens.fetch_add(by.decode_tokens, std::memory_order_relaxed);
-    if (total) total->Add(by);
+  // `sign` is 1 or -1.
+  void Add(const InflightLoad& by, int64_t sign) {
+    requests.fetch_add(sign * by.requests, std::memory_order_relaxed);
+    prefill_requests.fetch_add(sign * by.prefill_requests, std::memory_order_relaxed);
+    prefill_tokens.fetch_add(sign * by.prefill_tokens, std::memory_order_relaxed);
+    decode_tokens.fetch_add(sign * by.decode_tokens, std::memory_order_relaxed);
+    tokens.fetch_add(sign * by.tokens, std::memory_order_relaxed);
+    if (total) total->Add(by, sign);
   }
 };
-
-InflightTicket::InflightTicket(InflightTicket&& other) noexcept
-    : cell_(std::move(other.cell_)),
-      prefill_tokens_(other.prefill_tokens_),
-      total_tokens_(other.total_tokens_),
-      prefilling_(other.prefilling_) {}
-
-InflightTicket& InflightTicket::operator=(InflightTicket&& other) noexcept {
-  if (this != &other) {
-    Release();
-    cell_ = std::move(other.cell_);
-    prefill_tokens_ = other.prefill_tokens_;
-    total_tokens_ = other.total_tokens_;
-    prefilling_ = other.prefilling_;
-  }
-  return *this;
-}
-
-InflightTicket::~InflightTicket() {
-  Release();
-}
-
-void InflightTicket::PrefillDone() {
-  if (!cell_ || !prefilling_) return;
-  prefilling_ = false;
-  cell_->Add({0, -1, -prefill_tokens_, total_tokens_});
-}
-
-void InflightTicket::Release() {
-  if (!cell_) return;
-  if (prefilling_) {
-    cell_->Add({-1, -1, -prefill_tokens_, 0});
-  } else {
-    cell_->Add({-1, 0, 0, -total_tokens_});
-  }
-  cell_.reset();
-}
 
 namespace {
 
@@ -75,15 +45,18 @@ constexpr Key RankKey(EndpointId endpoint, uint16_t rank) {
 constexpr Key TotalKey(EndpointId endpoint) {
   return (Key{endpoint} << 32) | (Key{1} << 16);
 }
+constexpr EndpointId EndpointOf(Key key) {
+  return static_cast<EndpointId>(key >> 32);
+}
 
 }  // namespace
 
 // Cells are found through an immutable map that is replaced when an endpoint or rank appears or
 // leaves, so that reading and booking on known endpoints never wait for a writer.
-struct InflightLedger::Impl {
-  using Cells = std::unordered_map<Key, std::shared_ptr<InflightCell>>;
+struct InflightCells {
+  using Map = std::unordered_map<Key, std::shared_ptr<InflightCell>>;
 
-  std::shared_ptr<const Cells> Current() const { return std::atomic_load(&cells); }
+  std::shared_ptr<const Map> Current() const { return std::atomic_load(&cells); }
 
   std::shared_ptr<InflightCell> Find(Key key) const {
     const auto current = Current();
@@ -94,7 +67,7 @@ struct InflightLedger::Impl {
   std::shared_ptr<InflightCell> FindOrMake(EndpointId endpoint, uint16_t rank) EXCLUDES(mutex) {
     if (auto cell = Find(RankKey(endpoint, rank))) return cell;
     MutexLock lock(mutex);
-    auto next = std::make_shared<Cells>(*Current());
+    auto next = std::make_shared<Map>(*Current());
     auto& total = (*next)[TotalKey(endpoint)];
     if (!total) total = std::make_shared<InflightCell>();
     const auto shared_total = total;
@@ -104,43 +77,125 @@ struct InflightLedger::Impl {
       cell->total = shared_total;
     }
     auto result = cell;
-    std::atomic_store(&cells, std::shared_ptr<const Cells>(std::move(next)));
+    std::atomic_store(&cells, std::shared_ptr<const Map>(std::move(next)));
     return result;
   }
 
+  template <typename Predicate>
+  void EraseIf(const Predicate& leaves) EXCLUDES(mutex) {
+    MutexLock lock(mutex);
+    const auto current = Current();
+    if (std::none_of(current->begin(), current->end(),
+                     [&](const auto& entry) { return leaves(EndpointOf(entry.first)); })) {
+      return;
+    }
+    auto next = std::make_shared<Map>(*current);
+    std::erase_if(*next, [&](const auto& entry) { return leaves(EndpointOf(entry.first)); });
+    std::atomic_store(&cells, std::shared_ptr<const Map>(std::move(next)));
+  }
+
   Mutex mutex;  // writers
-  std::shared_ptr<const Cells> cells = std::make_shared<const Cells>();
+  std::shared_ptr<const Map> cells = std::make_shared<const Map>();
 };
 
-InflightLedger::InflightLedger() : impl_(std::make_unique<Impl>()) {}
+InflightTicket::InflightTicket(InflightTicket&& other) noexcept
+    : ledger_(std::move(other.ledger_)),
+      cell_(std::move(other.cell_)),
+      prefill_tokens_(other.prefill_tokens_),
+      decode_tokens_(other.decode_tokens_),
+      tokens_(other.tokens_),
+      prefilling_(other.prefilling_) {}
+
+InflightTicket& InflightTicket::operator=(InflightTicket&& other) noexcept {
+  if (this != &other) {
+    Release();
+    ledger_ = std::move(other.ledger_);
+    cell_ = std::move(other.cell_);
+    prefill_tokens_ = other.prefill_tokens_;
+    decode_tokens_ = other.decode_tokens_;
+    tokens_ = other.tokens_;
+    prefilling_ = other.prefilling_;
+  }
+  return *this;
+}
+
+InflightTicket::~InflightTicket() {
+  Release();
+}
+
+// What this booking adds now.
+InflightLoad InflightTicket::Share() const {
+  InflightLoad share;
+  share.requests = 1;
+  share.prefill_requests = prefilling_ ? 1 : 0;
+  share.prefill_tokens = prefilling_ ? prefill_tokens_ : 0;
+  share.decode_tokens = prefilling_ ? 0 : decode_tokens_;
+  share.tokens = tokens_;
+  return share;
+}
+
+void InflightTicket::PrefillDone() {
+  if (!cell_ || !prefilling_) return;
+  prefilling_ = false;
+  InflightLoad change;
+  change.prefill_requests = -1;
+  change.prefill_tokens = -prefill_tokens_;
+  change.decode_tokens = decode_tokens_;
+  cell_->Add(change, 1);
+}
+
+void InflightTicket::MoveTo(EndpointId endpoint, uint16_t rank) {
+  const auto ledger = ledger_.lock();
+  if (!cell_ || !ledger) return;
+  auto target = ledger->FindOrMake(endpoint, rank);
+  if (target == cell_) return;
+  // Never counted nowhere.
+  target->Add(Share(), 1);
+  cell_->Add(Share(), -1);
+  cell_ = std::move(target);
+}
+
+void InflightTicket::Release() {
+  if (!cell_) return;
+  cell_->Add(Share(), -1);
+  cell_.reset();
+}
+
+InflightLedger::InflightLedger() : cells_(std::make_shared<InflightCells>()) {}
 InflightLedger::~InflightLedger() = default;
 
 InflightTicket InflightLedger::Book(EndpointId endpoint, uint16_t rank, int64_t uncached_tokens,
-                                    int64_t prompt_tokens, int64_t) {
+                                    int64_t prompt_tokens, int64_t estimated_output_tokens) {
   InflightTicket ticket;
-  ticket.cell_ = impl_->FindOrMake(endpoint, rank);
+  ticket.ledger_ = cells_;
+  ticket.cell_ = cells_->FindOrMake(endpoint, rank);
   ticket.prefill_tokens_ = uncached_tokens;
-  ticket.total_tokens_ = prompt_tokens;
+  ticket.decode_tokens_ = prompt_tokens + estimated_output_tokens;
+  ticket.tokens_ = uncached_tokens + estimated_output_tokens;
   ticket.prefilling_ = true;
-  ticket.cell_->Add({1, 1, uncached_tokens, 0});
+  ticket.cell_->Add(ticket.Share(), 1);
   return ticket;
 }
 
 InflightLoad InflightLedger::Load(EndpointId endpoint) const {
-  const auto cell = impl_->Find(TotalKey(endpoint));
+  const auto cell = cells_->Find(TotalKey(endpoint));
   return cell ? cell->Read() : InflightLoad{};
 }
 
 InflightLoad InflightLedger::Load(EndpointId endpoint, uint16_t rank) const {
-  const auto cell = impl_->Find(RankKey(endpoint, rank));
+  const auto cell = cells_->Find(RankKey(endpoint, rank));
   return cell ? cell->Read() : InflightLoad{};
 }
 
 void InflightLedger::Forget(EndpointId endpoint) {
-  MutexLock lock(impl_->mutex);
-  auto next = std::make_shared<Impl::Cells>(*impl_->Current());
-  std::erase_if(*next, [endpoint](const auto& entry) { return entry.first >> 32 == endpoint; });
-  std::atomic_store(&impl_->cells, std::shared_ptr<const Impl::Cells>(std::move(next)));
+  cells_->EraseIf([endpoint](EndpointId id) { return id == endpoint; });
+}
+
+void InflightLedger::Retain(const std::vector<EndpointId>& endpoints) {
+  std::vector<EndpointId> kept = endpoints;
+  std::sort(kept.begin(), kept.end());
+  cells_->EraseIf(
+      [&kept](EndpointId id) { return !std::binary_search(kept.begin(), kept.end(), id); });
 }
 
 }  // namespace warmpath::fleet

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "base/mutex.h"
 #include "fleet/endpoint.h"
@@ -33,13 +34,19 @@ class InflightTicket {
   ~InflightTicket();
   // The first token came: its prefill is done.
   void PrefillDone();
+  // Another endpoint serves it (a fallback): the booking goes along, in the state it is in.
+  void MoveTo(EndpointId endpoint, uint16_t rank);
   void Release();
 
  private:
   friend class InflightLedger;
+  InflightLoad Share() const;
+
+  std::weak_ptr<struct InflightCells> ledger_;
   std::shared_ptr<struct InflightCell> cell_;
   int64_t prefill_tokens_ = 0;
-  int64_t total_tokens_ = 0;
+  int64_t decode_tokens_ = 0;
+  int64_t tokens_ = 0;
   bool prefilling_ = false;
 };
 
@@ -47,15 +54,17 @@ class InflightLedger {
  public:
   InflightLedger();
   ~InflightLedger();
+  // Decode tokens are prompt_tokens + estimated_output_tokens.
   [[nodiscard]] InflightTicket Book(EndpointId endpoint, uint16_t rank, int64_t uncached_tokens,
                                     int64_t prompt_tokens, int64_t estimated_output_tokens = 0);
   InflightLoad Load(EndpointId endpoint) const;  // over all ranks
   InflightLoad Load(EndpointId endpoint, uint16_t rank) const;
   void Forget(EndpointId endpoint);
+  // Forgets every endpoint but these.
+  void Retain(const std::vector<EndpointId>& endpoints);
 
  private:
-  struct Impl;
-  std::unique_ptr<Impl> impl_;
+  const std::shared_ptr<InflightCells> cells_;
 };
 
 }  // namespace warmpath::fleet

@@ -74,6 +74,58 @@ TEST(Inflight, TicketsOutliveTheirEndpointAndTheLedger) {
   ticket.Release();
 }
 
+TEST(Inflight, CountsTokensFromBookingToRelease) {
+  InflightLedger ledger;
+  InflightTicket ticket = ledger.Book(1, 0, 100, 300, 50);
+  EXPECT_EQ(ledger.Load(1).tokens, 150);
+  EXPECT_EQ(ledger.Load(1).prefill_tokens, 100);
+  ticket.PrefillDone();
+  EXPECT_EQ(ledger.Load(1).tokens, 150);
+  EXPECT_EQ(ledger.Load(1).decode_tokens, 350);
+  ticket.Release();
+  EXPECT_EQ(ledger.Load(1).tokens, 0);
+  EXPECT_EQ(ledger.Load(1).decode_tokens, 0);
+}
+
+TEST(Inflight, MovesABookingToWhoServesIt) {
+  InflightLedger ledger;
+  InflightTicket prefilling = ledger.Book(1, 0, 100, 300, 50);
+  InflightTicket decoding = ledger.Book(1, 0, 10, 30);
+  decoding.PrefillDone();
+  prefilling.MoveTo(2, 3);
+  decoding.MoveTo(2, 0);
+  decoding.MoveTo(2, 0);
+  EXPECT_EQ(ledger.Load(1).requests, 0);
+  EXPECT_EQ(ledger.Load(1).tokens, 0);
+  EXPECT_EQ(ledger.Load(2).requests, 2);
+  EXPECT_EQ(ledger.Load(2).prefill_requests, 1);
+  EXPECT_EQ(ledger.Load(2).prefill_tokens, 100);
+  EXPECT_EQ(ledger.Load(2).decode_tokens, 30);
+  EXPECT_EQ(ledger.Load(2).tokens, 160);
+  EXPECT_EQ(ledger.Load(2, 3).requests, 1);
+  prefilling.PrefillDone();
+  EXPECT_EQ(ledger.Load(2, 3).decode_tokens, 350);
+  prefilling.Release();
+  prefilling.MoveTo(5, 0);
+  decoding = {};
+  EXPECT_EQ(ledger.Load(2).requests, 0);
+  EXPECT_EQ(ledger.Load(2).tokens, 0);
+  EXPECT_EQ(ledger.Load(5).requests, 0);
+  InflightTicket orphan = InflightLedger().Book(1, 0, 1, 1);
+  orphan.MoveTo(2, 0);
+  orphan.Release();
+}
+
+TEST(Inflight, RetainForgetsWhoLeftLateBookingsIncluded) {
+  InflightLedger ledger;
+  const InflightTicket kept = ledger.Book(1, 0, 1, 1);
+  const InflightTicket late = ledger.Book(2, 0, 1, 1);
+  ledger.Retain({7, 1});
+  EXPECT_EQ(ledger.Load(1).requests, 1);
+  EXPECT_EQ(ledger.Load(2).requests, 0);
+  EXPECT_EQ(ledger.Load(2, 0).requests, 0);
+}
+
 TEST(Inflight, BalancesUnderConcurrency) {
   InflightLedger ledger;
   std::vector<std::thread> threads;
@@ -84,6 +136,7 @@ TEST(Inflight, BalancesUnderConcurrency) {
             ledger.Book(static_cast<EndpointId>(i % 5), static_cast<uint16_t>(t), 3, 9);
         if (i % 2) ticket.PrefillDone();
         EXPECT_GE(ledger.Load(static_cast<EndpointId>(i % 5)).requests, 1);
+        if (i % 3 == 0) ticket.MoveTo(static_cast<EndpointId>((i + 1) % 5), 9);
         if (i % 500 == 0) ledger.Forget(100 + static_cast<EndpointId>(t));
       }
     });
@@ -95,6 +148,7 @@ TEST(Inflight, BalancesUnderConcurrency) {
     EXPECT_EQ(load.prefill_requests, 0);
     EXPECT_EQ(load.prefill_tokens, 0);
     EXPECT_EQ(load.decode_tokens, 0);
+    EXPECT_EQ(load.tokens, 0);
   }
 }
 

@@ -2,32 +2,57 @@
 // when rendered, and our own. Thread-safe.
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <set>
 #include <string>
+#include <utility>
 
+#include "base/clock.h"
 #include "base/metrics.h"
 #include "base/mutex.h"
 #include "fleet/endpoint.h"
+#include "fleet/inflight.h"
 
 namespace warmpath::fleet {
 
+struct FleetMetricsOptions {
+  std::string pool = "default";  // label `name`
+  Duration staleness{};          // older figures are left out
+  Duration interval{};           // figures shown are at most this much older than the snapshot
+  bool deprecated = true;        // inference_pool_*
+};
+
 class FleetMetrics {
  public:
-  // `pool` is the value of the label `name`.
-  FleetMetrics(Registry& registry, std::string pool);
+  FleetMetrics(Registry& registry, FleetMetricsOptions options);
 
-  void CountPollError(const std::string& source) { poll_errors_(source).Add(); }
-  // Sets every gauge from `snapshot`; series of endpoints that left are removed.
-  void Refresh(const Snapshot& snapshot) EXCLUDES(mutex_);
+  // Sources and extractors are few and fixed.
+  void CountPollError(const std::string& source) const;
+  void CountExtractError(const std::string& source, const std::string& extractor) const;
+  // Sets every gauge; series of endpoints that left are removed. `version` is another one when
+  // membership or health changed: those show at once.
+  void Refresh(const Snapshot& snapshot, const InflightLedger& ledger, uint64_t version,
+               TimePoint now) EXCLUDES(mutex_);
 
  private:
+  using Name = std::pair<std::string, std::string>;  // namespace, name
+
+  void SetPool(const Snapshot& snapshot, TimePoint now) REQUIRES(mutex_);
+  void SetInflight(const Snapshot& snapshot, const InflightLedger& ledger) REQUIRES(mutex_);
+  void RemoveQueue(const std::string& endpoint);
+
   Registry& registry_;
-  const std::string pool_;
-  std::function<Counter(const std::string&)> poll_errors_;
+  const FleetMetricsOptions options_;
   Mutex mutex_;
-  std::set<std::string> shown_ GUARDED_BY(mutex_);  // endpoint names, as last rendered
+  // As last rendered.
+  std::set<std::string> shown_ GUARDED_BY(mutex_);
+  std::set<std::string> shown_queues_ GUARDED_BY(mutex_);
+  std::set<Name> shown_inflight_ GUARDED_BY(mutex_);
+  bool refreshed_ GUARDED_BY(mutex_) = false;
+  uint64_t version_ GUARDED_BY(mutex_) = 0;
+  TimePoint at_ GUARDED_BY(mutex_){};
 };
 
 }  // namespace warmpath::fleet

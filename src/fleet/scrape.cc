@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <set>
 #include <utility>
 
 #include "base/units.h"
@@ -13,9 +15,13 @@ namespace {
 
 using codec::PromSample;
 
-constexpr uint32_t kMaxBlockSize = 1 << 20;  // tokens
+constexpr double kMaxBlockSize = 1 << 20;         // tokens
+constexpr double kMaxBlocks = uint64_t{1} << 40;  // more is not believed
 constexpr int kMaxRanks = 1024;
 constexpr size_t kMaxVersionBytes = 128;
+constexpr std::string_view kVllmRunning = "vllm:num_requests_running";
+constexpr std::string_view kVllmUsage = "vllm:kv_cache_usage_perc";
+constexpr std::string_view kVllmOldUsage = "vllm:gpu_cache_usage_perc";
 
 // A gauge given once per data-parallel rank.
 struct RankGauge {
@@ -29,66 +35,218 @@ struct RankGauge {
   double mean() const { return series == 0 ? 0 : sum / series; }
 };
 
-uint64_t CountLabel(const PromSample& sample, std::string_view label) {
+double CountLabel(const PromSample& sample, std::string_view label) {
+  if (label.empty()) return 0;
   const auto value = ParseInt(sample.Label(label));  // "None" before the engine has sized its cache
-  return value && *value > 0 ? static_cast<uint64_t>(*value) : 0;
+  return value && *value > 0 ? static_cast<double>(*value) : 0;
 }
 
+// Adapter names of a list "a,b"; "" is none.
+std::vector<std::string> AdapterList(std::string_view list) {
+  std::vector<std::string> names;
+  for (const std::string_view part : Split(list, ',')) {
+    const std::string_view name = Trim(part);
+    if (name.empty() || name.size() > kMaxModelIdBytes) continue;
+    if (names.size() == kMaxAdaptersListed) break;
+    names.emplace_back(name);
+  }
+  return names;
+}
+
+// What one candidate found on a page.
 struct Collector {
   RankGauge running;
   RankGauge waiting;
   RankGauge usage;
-  RankGauge old_usage;  // the name before vLLM 0.12; for some releases both are there
+  RankGauge old_usage;  // for some releases of vLLM both names are there
+  double newest_lora = -1;
+  std::map<std::string, RankGauge> custom;
   ScrapedLoad load;
 
-  void Config(const PromSample& sample, std::string_view block_size, std::string_view blocks) {
-    const uint64_t size = CountLabel(sample, block_size);
-    if (size > 0 && size <= kMaxBlockSize) load.block_size = static_cast<uint32_t>(size);
-    // Every rank's series gives the sum over all ranks.
-    load.kv_blocks = std::max(load.kv_blocks, CountLabel(sample, blocks));
-    if (sample.Label("enable_prefix_caching") == "False") load.prefix_caching = false;
+  bool has_load() const {
+    return running.series > 0 || waiting.series > 0 || usage.series > 0 || old_usage.series > 0;
   }
+  void BlockSize(double tokens) {
+    if (tokens >= 1 && tokens <= kMaxBlockSize) load.block_size = static_cast<uint32_t>(tokens);
+  }
+  // Every rank's series gives the sum over all ranks.
+  void Blocks(double count) {
+    if (count < 1 || !(count <= kMaxBlocks)) return;
+    load.kv_blocks = std::max(load.kv_blocks, static_cast<uint64_t>(count));
+  }
+  void Lora(const PromSample& sample) {
+    if (!(sample.value >= newest_lora)) return;
+    newest_lora = sample.value;  // the time of the last change
+    load.active_adapters = AdapterList(sample.Label("running_lora_adapters"));
+    load.waiting_adapters = AdapterList(sample.Label("waiting_lora_adapters"));
+    const auto most = ParseInt(sample.Label("max_lora"));
+    load.max_adapters =
+        most && *most > 0 ? static_cast<uint32_t>(std::min<int64_t>(*most, kMaxAdaptersListed)) : 0;
+  }
+  ScrapedLoad Finish() {
+    load.running = running.sum;
+    load.waiting = waiting.sum;
+    load.kv_usage = std::clamp((usage.series > 0 ? usage : old_usage).mean(), 0.0, 1.0);
+    std::erase_if(
+        load.waiting_adapters,
+        [active = std::set<std::string>(load.active_adapters.begin(), load.active_adapters.end())](
+            const std::string& name) { return active.contains(name); });
+    for (const auto& [key, gauge] : custom) load.custom.emplace(key, gauge.sum);
+    return std::move(load);
+  }
+};
 
-  void Take(const PromSample& sample) {
-    const std::string_view name = sample.name;
-    if (name.starts_with("vllm:")) {
-      const std::string_view rest = name.substr(5);
-      if (rest == "num_requests_running") {
-        running.Add(sample.value);
-        load.ranks = static_cast<uint16_t>(std::min(running.series, kMaxRanks));
-        return;
-      }
-      if (rest == "num_requests_waiting") return waiting.Add(sample.value);
-      if (rest == "kv_cache_usage_perc") return usage.Add(sample.value);
-      if (rest == "gpu_cache_usage_perc") return old_usage.Add(sample.value);
-      if (rest == "cache_config_info") return Config(sample, "block_size", "num_gpu_blocks");
-    } else if (name.starts_with("sglang:")) {
-      const std::string_view rest = name.substr(7);
-      if (rest == "num_running_reqs") return running.Add(sample.value);
-      if (rest == "num_queue_reqs") return waiting.Add(sample.value);
-      if (rest == "token_usage") return usage.Add(sample.value);
-      if (rest == "cache_config_info") return Config(sample, "page_size", "num_pages");
-    }
+enum class Field {
+  kRunning,
+  kWaiting,
+  kUsage,
+  kOldUsage,
+  kLora,
+  kCache,
+  kBlockSize,
+  kBlocks,
+  kCustom
+};
+
+// One series somebody waits for.
+struct Rule {
+  size_t candidate = 0;
+  Field field = Field::kRunning;
+  std::vector<std::pair<std::string, std::string>> labels;
+  std::string key;  // of a custom attribute
+
+  bool Matches(const PromSample& sample) const {
+    return std::all_of(labels.begin(), labels.end(), [&](const auto& label) {
+      return sample.Label(label.first) == label.second;
+    });
   }
 };
 
 }  // namespace
 
-Result<ScrapedLoad> ParseLoad(std::string_view metrics_text) {
-  Collector collected;
-  WP_TRY([[maybe_unused]] const codec::PromStats stats,
-         codec::ReadPrometheusText(metrics_text,
-                                   [&](const PromSample& sample) { collected.Take(sample); }));
-  if (collected.running.series == 0 && collected.waiting.series == 0 &&
-      collected.usage.series == 0) {
-    return Fail(Code::kUnsupported, "no load metrics of vLLM or SGLang on the page");
+struct LoadReader::Impl {
+  std::vector<EngineMetrics> candidates;
+  std::map<std::string, std::vector<Rule>, std::less<>> rules;  // by metric name
+
+  void Add(size_t candidate, Field field, const MetricSpec& spec, const std::string& key = "") {
+    if (!spec.name.empty()) rules[spec.name].push_back({candidate, field, spec.labels, key});
   }
-  ScrapedLoad load = collected.load;
-  load.running = collected.running.sum;
-  load.waiting = collected.waiting.sum;
-  const RankGauge& usage = collected.usage.series > 0 ? collected.usage : collected.old_usage;
-  load.kv_usage = std::clamp(usage.mean(), 0.0, 1.0);
-  return load;
+
+  void Take(const Rule& rule, const PromSample& sample, Collector& found) const {
+    const EngineMetrics& engine = candidates[rule.candidate];
+    switch (rule.field) {
+      case Field::kRunning:
+        found.running.Add(sample.value);
+        if (engine.running.name == kVllmRunning) {
+          found.load.ranks = static_cast<uint16_t>(std::min(found.running.series, kMaxRanks));
+        }
+        return;
+      case Field::kWaiting:
+        return found.waiting.Add(sample.value);
+      case Field::kUsage:
+        return found.usage.Add(sample.value);
+      case Field::kOldUsage:
+        return found.old_usage.Add(sample.value);
+      case Field::kLora:
+        return found.Lora(sample);
+      case Field::kCache:
+        found.BlockSize(CountLabel(sample, engine.cache_block_size_label));
+        found.Blocks(CountLabel(sample, engine.cache_num_blocks_label));
+        if (sample.Label("enable_prefix_caching") == "False") found.load.prefix_caching = false;
+        return;
+      case Field::kBlockSize:
+        return found.BlockSize(sample.value);
+      case Field::kBlocks:
+        return found.Blocks(sample.value);
+      case Field::kCustom:
+        if (std::isfinite(sample.value)) {
+          RankGauge& gauge = found.custom[rule.key];
+          gauge.sum += sample.value;
+          ++gauge.series;
+        }
+        return;
+    }
+  }
+};
+
+LoadReader::LoadReader(std::vector<EngineMetrics> candidates) {
+  auto impl = std::make_unique<Impl>();
+  impl->candidates = std::move(candidates);
+  for (size_t i = 0; i < impl->candidates.size(); ++i) {
+    const EngineMetrics& engine = impl->candidates[i];
+    impl->Add(i, Field::kRunning, engine.running);
+    impl->Add(i, Field::kWaiting, engine.queued);
+    impl->Add(i, Field::kUsage, engine.kv_usage);
+    if (engine.kv_usage.name == kVllmUsage) {
+      impl->Add(i, Field::kOldUsage, {std::string(kVllmOldUsage), engine.kv_usage.labels});
+    }
+    impl->Add(i, Field::kLora, engine.lora);
+    impl->Add(i, Field::kCache, engine.cache_info);
+    impl->Add(i, Field::kBlockSize, engine.cache_block_size);
+    impl->Add(i, Field::kBlocks, engine.cache_num_blocks);
+    for (const auto& [key, spec] : engine.custom) impl->Add(i, Field::kCustom, spec, key);
+  }
+  impl_ = std::move(impl);
+}
+
+LoadReader::~LoadReader() = default;
+
+const std::string& LoadReader::health_path() const {
+  static const std::string usual = "/health";
+  return impl_->candidates.empty() ? usual : impl_->candidates.front().health_path;
+}
+
+Result<ScrapedLoad> LoadReader::Read(std::string_view metrics_text) const {
+  std::vector<Collector> found(impl_->candidates.size());
+  WP_TRY([[maybe_unused]] const codec::PromStats stats,
+         codec::ReadPrometheusText(metrics_text, [&](const PromSample& sample) {
+           const auto rules = impl_->rules.find(sample.name);
+           if (rules == impl_->rules.end()) return;
+           for (const Rule& rule : rules->second) {
+             if (rule.Matches(sample)) impl_->Take(rule, sample, found[rule.candidate]);
+           }
+         }));
+  for (Collector& collected : found) {
+    if (collected.has_load()) return collected.Finish();
+  }
+  std::string names;
+  for (const EngineMetrics& engine : impl_->candidates) {
+    names += (names.empty() ? "" : ", ") + engine.engine;
+  }
+  return Fail(Code::kUnsupported, "no load metrics on the page; looked for those of " + names);
+}
+
+EngineChoice LoadReaders::For(const std::map<std::string, std::string>& labels) {
+  EngineChoice choice;
+  if (const auto label = labels.find(config_.engine_label); label != labels.end()) {
+    choice.engine = label->second;
+  }
+  const EngineMetrics* named = choice.engine.empty() ? nullptr : FindEngine(config_, choice.engine);
+  choice.known = choice.engine.empty() || named != nullptr;
+  auto& reader = readers_[named != nullptr ? named->engine : ""];
+  if (!reader) {
+    reader = std::make_shared<const LoadReader>(named != nullptr ? std::vector{*named} : Guesses());
+  }
+  choice.reader = reader;
+  return choice;
+}
+
+// For endpoints that do not say what they are.
+std::vector<EngineMetrics> LoadReaders::Guesses() const {
+  std::vector<EngineMetrics> guesses;
+  for (const std::string& name :
+       {config_.default_engine, std::string("vllm"), std::string("sglang")}) {
+    const EngineMetrics* engine = FindEngine(config_, name);
+    const bool again = std::any_of(guesses.begin(), guesses.end(),
+                                   [&](const auto& guess) { return guess.engine == name; });
+    if (engine != nullptr && !again) guesses.push_back(*engine);
+  }
+  return guesses;
+}
+
+Result<ScrapedLoad> ParseLoad(std::string_view metrics_text) {
+  static const LoadReader reader({BuiltInEngines().begin(), BuiltInEngines().begin() + 2});
+  return reader.Read(metrics_text);
 }
 
 Result<std::vector<ServedModel>> ParseModels(std::string_view body) {
