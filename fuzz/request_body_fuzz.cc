@@ -1,5 +1,7 @@
 // Request bodies: the first byte picks the API, the rest is read as routing reads it and encoded
-// with a tiny tokenizer. With and without the piece cache the ids must be the same.
+// with a tiny tokenizer. With and without the piece cache the ids must be the same; a new model
+// changes its own bytes only; estimates are the same every time and bounded by the body. The body
+// serves as a path too.
 #include <unistd.h>
 
 #include <cstdint>
@@ -7,7 +9,9 @@
 #include <filesystem>
 #include <string_view>
 
+#include "codec/json.h"
 #include "prompt/encoder.h"
+#include "prompt/estimate.h"
 #include "prompt/request.h"
 #include "prompt/tiny_tokenizer.h"
 
@@ -24,6 +28,48 @@ std::shared_ptr<const Tokenizer> LoadTiny() {
   return *tokenizer;
 }
 
+void CheckReplaceModel(Api api, std::string_view body, const RequestView& view) {
+  constexpr std::string_view kModel = "n\"w \\ m\x01";
+  const std::string out = ReplaceModel(body, view, kModel);
+  const auto again = ReadRequest(api, out);
+  if (!again || again->model != kModel) std::abort();
+  const std::string_view kept = view.model_length > 0 ? body.substr(0, view.model_offset)
+                                                      : body.substr(0, body.find('{') + 1);
+  const std::string_view rest = body.substr(kept.size() + view.model_length);
+  if (!out.starts_with(kept) || !out.ends_with(rest)) std::abort();
+  // Whoever reads all of it agrees, key for key.
+  const auto old_tree = warmpath::codec::ParseJson(body);
+  if (!old_tree) return;
+  const auto new_tree = warmpath::codec::ParseJson(out);
+  if (!new_tree) std::abort();
+  auto expected = old_tree->get_object();
+  expected["model"] = kModel;
+  if (expected != new_tree->get_object()) std::abort();
+}
+
+void CheckEstimate(std::string_view body) {
+  constexpr size_t kMediaTokens = 1 << 20;
+  for (const Api api : {Api::kChatCompletions, Api::kCompletions, Api::kResponses, Api::kMessages,
+                        Api::kConversations, Api::kGenerate}) {
+    const auto prompts = EstimateTokens(api, body);
+    if (!prompts) continue;
+    size_t tokens = 0;
+    for (const auto& ids : *prompts) tokens += ids.size();
+    if (tokens > body.size() + kMediaTokens) std::abort();
+    if (body.size() < 4096 && *prompts != EstimateTokens(api, body).value()) std::abort();
+  }
+}
+
+void CheckPath(std::string_view path) {
+  const Api exact = ApiOfPath(path);
+  if (exact != Api::kOther && ApiOfPathSuffix(path) != exact) std::abort();
+  // What stands before does not matter.
+  if (ApiOfPathSuffix(path) != Api::kOther &&
+      ApiOfPathSuffix("/x/" + std::string(path)) == Api::kOther) {
+    std::abort();
+  }
+}
+
 }  // namespace
 }  // namespace warmpath::prompt
 
@@ -35,8 +81,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const Encoder plain(tokenizer, {.cache_bytes = 0, .now = [] { return int64_t{0}; }});
   if (size == 0) return 0;
   const std::string_view body(reinterpret_cast<const char*>(data + 1), size - 1);
-  const Api api = data[0] == 'c' ? Api::kCompletions : Api::kChatCompletions;
+  const Api api = data[0] == 'c'   ? Api::kCompletions
+                  : data[0] == 'g' ? Api::kGenerate
+                                   : Api::kChatCompletions;
+  CheckPath(body);
+  CheckEstimate(body);
   const auto view = ReadRequest(api, body);
+  if (view) CheckReplaceModel(api, body, *view);
   const auto with = cached.Encode(api, body);
   const auto without = plain.Encode(api, body);
   if (with.has_value() != without.has_value()) std::abort();
