@@ -144,6 +144,13 @@ Status ReadParsers(Loading& loading) {
 }
 
 Status SetDetector(Loading& loading, const Path& path, const Json& entry) {
+  // Made by default.
+  constexpr std::string_view kUtilization = "utilization-detector";
+  if (StringParameter(entry, "pluginRef", "") == kUtilization &&
+      loading.Find(kUtilization) == nullptr) {
+    loading.config.scheduler.saturation_detector = kUtilization;
+    return {};
+  }
   WP_TRY(const DeclaredPlugin* detector,
          Referenced(loading, path, entry, "saturation detector references undefined plugin '{}'"));
   if (detector->type->role != scheduling::Role::kDetector) {

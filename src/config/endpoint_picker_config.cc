@@ -24,8 +24,9 @@ using scheduling::StringParameter;
 
 constexpr codec::YamlLimits kLimits{size_t{1} << 20, 32, 50'000};
 constexpr std::string_view kOldApiVersion = "inference.networking.x-k8s.io/v1alpha1";
-constexpr std::array<std::string_view, 2> kMadeByDefault = {"approx-prefix-cache-producer",
-                                                            "inflight-load-producer"};
+// Producers that CompleteSpec makes where a plugin names them.
+constexpr std::array<std::string_view, 3> kMadeByDefault = {
+    "approx-prefix-cache-producer", "inflight-load-producer", "session-id-producer"};
 
 size_t EditDistance(std::string_view a, std::string_view b) {
   std::vector<size_t> row(b.size() + 1);
@@ -118,7 +119,6 @@ class Loader {
     WP_TRY(const bool flow_control, ReadFeatureGates());
     WP_RETURN_IF_ERROR(ReadConnections(loading_, flow_control));
     WP_RETURN_IF_ERROR(ReadPluginOptions(loading_));
-    AddProducersNamed();
     WP_RETURN_IF_ERROR(Complete());
     return std::move(loading_.config);
   }
@@ -283,19 +283,6 @@ class Loader {
       if (name == "flowControl") flow_control = value == "true";
     }
     return flow_control;
-  }
-
-  // llm-d makes these two by itself where a plugin names them.
-  void AddProducersNamed() {
-    for (const std::string_view made : kMadeByDefault) {
-      if (loading_.Find(made) != nullptr) continue;
-      const bool named = std::any_of(loading_.plugins.begin(), loading_.plugins.end(),
-                                     [&](const DeclaredPlugin& plugin) {
-                                       return PathOf(plugin.parameters, made, {}).has_value();
-                                     });
-      if (named && scheduling::FindPluginType(made) != nullptr)
-        loading_.config.scheduler.plugins.push_back({std::string(made), std::string(made), "{}"});
-    }
   }
 
   Status Complete() {
