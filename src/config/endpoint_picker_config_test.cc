@@ -452,6 +452,9 @@ TEST(EndpointPickerConfig, RefusesWrongScraping) {
   EXPECT_THAT(
       BodyError(head + "    - {name: a}\n    - {name: a}\n"),
       HasSubstr("f.yaml:8: plugins[0].parameters.engineConfigs[1].name: duplicate engine 'a'"));
+  EXPECT_THAT(
+      BodyError("plugins:\n- type: core-metrics-extractor\n  parameters: {defaultEngine: x}\n"),
+      HasSubstr("f.yaml:5: plugins[0].parameters.defaultEngine: 'x' is neither built in"));
   EXPECT_THAT(BodyError("plugins:\n- type: metrics-data-source\n  parameters: {path: stats}\n"),
               HasSubstr("plugins[0].parameters.path: must start with '/'"));
   EXPECT_THAT(BodyError("plugins:\n- type: metrics-data-source\n  parameters: {port: 70000}\n"),

@@ -162,6 +162,11 @@ Status ReadEngines(Loading& loading, const DeclaredPlugin& plugin) {
     }
     scrape.engines.push_back(std::move(metrics));
   }
+  if (fleet::FindEngine(scrape, scrape.default_engine) == nullptr) {
+    return loading.document.Wrong(
+        Below(path, "defaultEngine"),
+        fmt::format("'{}' is neither built in nor under engineConfigs", scrape.default_engine));
+  }
   return {};
 }
 
