@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "fleet/engine_metrics.h"
+#include "prompt/estimate.h"
 #include "scheduling/scheduler.h"
 
 namespace warmpath::config {
@@ -44,6 +45,7 @@ struct LoadedConfig {
   bool add_estimated_output_tokens = false;
   double output_ratio = 1.5;
   uint64_t max_estimated_output_tokens = 0;
+  prompt::EstimateOptions estimate;  // token-producer.estimate
   bool speculative_indexing = true;  // precise-prefix-cache-producer; ours is on unless refused
 };
 

@@ -522,6 +522,19 @@ TEST(EndpointPickerConfig, ReadsInflightLoadAndSpeculation) {
   EXPECT_TRUE(Load("plugins: [{type: precise-prefix-cache-producer}]\n").speculative_indexing);
 }
 
+TEST(EndpointPickerConfig, ReadsTheEstimateOfTokens) {
+  const LoadedConfig config = Load(
+      "plugins:\n- type: token-producer\n  parameters: {estimate: {image: {mode: static, static: "
+      "{staticToken: 99}, defaultResolution: {width: 100, height: 50}, dynamic: {factor: 512}}, "
+      "video: {maxVideoTokens: 7}}}\n");
+  EXPECT_TRUE(config.estimate.image_static);
+  EXPECT_EQ(config.estimate.image_static_tokens, 99u);
+  EXPECT_EQ(config.estimate.image_width, 100u);
+  EXPECT_EQ(config.estimate.image_height, 50u);
+  EXPECT_EQ(config.estimate.image_factor, 512u);
+  EXPECT_THAT(config.warnings, Contains(HasSubstr("estimate.video: has no effect")));
+}
+
 TEST(EndpointPickerConfig, DecisionTreesMayNotDangle) {
   EXPECT_THAT(BodyError("plugins:\n- type: decision-tree-filter\n  parameters:\n    current:\n"
                         "      pluginRef: nope\n"),

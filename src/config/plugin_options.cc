@@ -1,6 +1,6 @@
 #include <fmt/format.h>
 
-#include <cmath>
+#include <algorithm>
 
 #include "config/loading.h"
 #include "config/schema.h"
@@ -170,6 +170,28 @@ Status ReadEngines(Loading& loading, const DeclaredPlugin& plugin) {
   return {};
 }
 
+// Pixels, tokens: at most 2^31.
+void ReadCount(const Json& parameters, std::string_view path, uint32_t& value) {
+  value = static_cast<uint32_t>(
+      std::clamp(NumberParameter(parameters, path, value), 0.0, 2147483648.0));
+}
+
+void ReadEstimate(Loading& loading, const DeclaredPlugin& plugin) {
+  prompt::EstimateOptions& estimate = loading.config.estimate;
+  const Json& parameters = plugin.parameters;
+  const std::string mode = StringParameter(parameters, "estimate.image.mode", "");
+  if (!mode.empty()) estimate.image_static = mode == "static";
+  ReadCount(parameters, "estimate.image.static.staticToken", estimate.image_static_tokens);
+  ReadCount(parameters, "estimate.image.defaultResolution.width", estimate.image_width);
+  ReadCount(parameters, "estimate.image.defaultResolution.height", estimate.image_height);
+  uint32_t factor = estimate.image_factor;
+  ReadCount(parameters, "estimate.image.dynamic.factor", factor);
+  if (factor > 0) estimate.image_factor = factor;
+  if (Parameter(parameters, "estimate.video") == nullptr) return;
+  loading.Warn(Below(Below(Below(plugin.path, "parameters"), "estimate"), "video"),
+               "has no effect: every video counts as one of default length and size");
+}
+
 Status ReadInflight(Loading& loading, const DeclaredPlugin& plugin) {
   LoadedConfig& config = loading.config;
   const Json& parameters = plugin.parameters;
@@ -199,6 +221,7 @@ Status ReadPluginOptions(Loading& loading) {
     WP_RETURN_IF_ERROR(ReadKvOptions(loading, plugin));
     if (type == "metrics-data-source") WP_RETURN_IF_ERROR(ReadScraping(loading, plugin));
     if (type == "core-metrics-extractor") WP_RETURN_IF_ERROR(ReadEngines(loading, plugin));
+    if (type == "token-producer" || type == "tokenizer") ReadEstimate(loading, plugin);
     if (type == "inflight-load-producer") WP_RETURN_IF_ERROR(ReadInflight(loading, plugin));
   }
   return {};
