@@ -10,6 +10,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,6 +23,7 @@
 #include "index/kv_index.h"
 #include "net/http.h"
 #include "prompt/encoder.h"
+#include "prompt/estimate.h"
 #include "routing/policies.h"
 #include "routing/record.h"
 #include "scheduling/scheduler.h"
@@ -42,6 +44,7 @@ struct DirectorOptions {
   bool add_estimated_output_tokens = false;
   double output_ratio = 1.5;
   uint64_t max_estimated_output_tokens = 0;  // 0 = no cap
+  prompt::EstimateOptions estimate{};        // pseudo tokens, where a plugin wants them
 };
 
 struct DirectorDeps {
@@ -67,7 +70,7 @@ struct Prepared {
   RequestAttributes attributes;
   std::string target_model;  // what the engine is asked for: view.model, or what a rewrite made it
   std::string objective;     // name of its InferenceObjective; "" = none
-  std::string fairness_id;
+  std::string fairness_id;   // "default-flow" when none was given
   int32_t priority = 0;
   size_t body_bytes = 0;
   bool bodiless = false;  // GET and the like: least loaded endpoint, no tokens, no model
@@ -75,6 +78,9 @@ struct Prepared {
   bool tokens_known = false;
   std::string tokens_note;  // why not; never contains prompt text
   uint64_t prompt_tokens = 0;
+  // Pseudo tokens per prompt, where exact ones could not be had and a plugin wants some.
+  std::vector<std::vector<kv::TokenId>> estimated;
+  std::string rewrite;  // name of the InferenceModelRewrite that chose target_model; "" = none
   TimePoint started{};
   Duration prepare_time{};
   int decisions = 0;  // made so far; those after the first are retries and do not count as lookups
@@ -144,6 +150,10 @@ class Outcome {
 };
 
 struct DirectorState;
+struct MatchedRequest;
+
+// Message of the 429 that a sheddable request gets while its candidates are saturated.
+inline constexpr std::string_view kShedMessage = "system saturated, sheddable request dropped";
 
 struct TokenizedView {
   std::string text;
@@ -203,6 +213,13 @@ class Director {
   LookupStats lookup_stats() const;
 
  private:
+  Result<Prepared> Read(std::string request_id, prompt::Api api, std::string_view body,
+                        RequestAttributes attributes) const;
+  void Estimate(Prepared& prepared, std::string_view body) const;
+  Result<Outcome> DecideBodiless(Prepared& request, const std::vector<fleet::EndpointId>& exclude);
+  Outcome Book(Prepared& request, std::unique_ptr<OutcomeState> outcome);
+  void CountLookup(const Prepared& request, const MatchedRequest& matched, Duration took);
+
   const DirectorOptions options_;
   // Shared with the outcomes still open, which may end after the Director is gone.
   std::shared_ptr<DirectorState> state_;

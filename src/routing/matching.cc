@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <unordered_map>
 
 #include "kv/keys.h"
+#include "routing/attributes.h"
 
 namespace warmpath::routing {
 namespace {
@@ -87,22 +89,31 @@ uint32_t BlockSizeOf(const fleet::Endpoint& endpoint, const events::EventsManage
   return learned != 0 ? learned : endpoint.load.block_size;
 }
 
-Result<std::vector<EndpointPtr>> EligibleEndpoints(const fleet::Snapshot& snapshot,
-                                                   const std::string& model,
-                                                   const std::vector<fleet::EndpointId>& exclude) {
+Result<std::vector<EndpointPtr>> EligibleEndpoints(
+    const fleet::Snapshot& snapshot, const std::string& model,
+    const std::vector<fleet::EndpointId>& exclude,
+    const std::optional<std::vector<std::string>>& subset) {
+  std::optional<Subset> allowed;
+  if (subset) allowed.emplace(*subset);
   std::vector<EndpointPtr> healthy;
   std::vector<EndpointPtr> unknown;
   size_t serving = 0;
+  size_t within = 0;  // serving, and in the subset
   for (const EndpointPtr& endpoint : snapshot.endpoints) {
     if (!model.empty() && !endpoint->models.empty() && endpoint->FindModel(model) == nullptr)
       continue;
     ++serving;
+    if (allowed && !allowed->Contains(*endpoint)) continue;
+    ++within;
     if (std::find(exclude.begin(), exclude.end(), endpoint->id) != exclude.end()) continue;
     if (endpoint->health == fleet::Health::kHealthy) healthy.push_back(endpoint);
     if (endpoint->health == fleet::Health::kUnknown) unknown.push_back(endpoint);
   }
   if (serving == 0 && !snapshot.endpoints.empty()) {
     return Fail(Code::kNotFound, fmt::format("The model `{}` does not exist.", model));
+  }
+  if (allowed && within == 0) {
+    return Fail(Code::kUnavailable, "No engine of the requested subset can serve the request.");
   }
   if (!healthy.empty()) return healthy;
   if (!unknown.empty()) return unknown;
@@ -113,14 +124,38 @@ Result<std::vector<EndpointPtr>> EligibleEndpoints(const fleet::Snapshot& snapsh
                   : std::string("No other engine can serve the request."));
 }
 
+FlowingEvents EndpointsWithEvents(const std::vector<events::PublisherStatus>& publishers) {
+  FlowingEvents flowing;
+  for (const events::PublisherStatus& publisher : publishers) {
+    if ((publisher.connected || publisher.received > 0) && !publisher.silent)
+      flowing.insert(publisher.endpoint);
+  }
+  return flowing;
+}
+
 MatchedRequest Match(const Prepared& prepared, const std::vector<EndpointPtr>& endpoints,
                      const index::KvIndex& index, const events::EventsManager* events,
-                     const fleet::InflightLedger& inflight) {
+                     const FlowingEvents& flowing, const fleet::InflightLedger& inflight) {
   MatchedRequest out;
-  out.request.id = prepared.request_id;
-  out.request.model = prepared.view.model;
-  out.request.prompt_tokens = prepared.prompt_tokens;
-  out.request.tokens_known = prepared.tokens_known;
+  scheduling::Request& request = out.request;
+  request.id = prepared.request_id;
+  request.model = prepared.view.model;
+  request.target_model = prepared.target_model;
+  request.prompt_tokens = prepared.prompt_tokens;
+  request.tokens_known = prepared.tokens_known;
+  request.tokens_estimated = !prepared.tokens_known && !prepared.estimated.empty();
+  for (const prompt::EncodedPrompt& prompt : prepared.prompts)
+    request.prompts.push_back(prompt.ids);
+  if (request.tokens_estimated) {
+    for (const auto& tokens : prepared.estimated) request.prompts.push_back(tokens);
+  }
+  request.max_output_tokens = prepared.view.max_tokens.value_or(0);
+  request.cache_salt = prepared.view.cache_salt;
+  request.headers = &prepared.attributes.headers;
+  request.fairness_id = prepared.fairness_id;
+  request.priority = prepared.priority;
+  request.candidates.reserve(endpoints.size());
+  out.candidate_keys.reserve(endpoints.size());
 
   std::map<KeySpace, Matches> matches_of;
   for (const EndpointPtr& endpoint : endpoints) {
@@ -136,7 +171,7 @@ MatchedRequest Match(const Prepared& prepared, const std::vector<EndpointPtr>& e
     const Matches none;
     const Matches* matches = &none;
     if (prepared.tokens_known && candidate.block_size != 0) {
-      const KeySpace space{candidate.block_size, AdapterOf(*endpoint, prepared.view.model)};
+      const KeySpace space{candidate.block_size, AdapterOf(*endpoint, prepared.target_model)};
       auto& cached = out.keys[space];
       if (cached == nullptr) {
         cached = KeysOf(prepared, space);
@@ -147,6 +182,8 @@ MatchedRequest Match(const Prepared& prepared, const std::vector<EndpointPtr>& e
     }
     const auto [rank, match] = BestRank(*endpoint, *matches, index, inflight);
     candidate.rank = rank;
+    candidate.exact =
+        keys != nullptr && (flowing.contains(endpoint->id) || candidate.resident_blocks > 0);
     candidate.matched_blocks = match.matched;
     candidate.usable_blocks = match.usable;
     candidate.expected_usable_blocks = match.expected_usable;
@@ -158,10 +195,49 @@ MatchedRequest Match(const Prepared& prepared, const std::vector<EndpointPtr>& e
       }
     }
     out.best_usable_blocks = std::max(out.best_usable_blocks, match.usable);
-    out.request.candidates.push_back(std::move(candidate));
+    out.best_resident_blocks = std::max(out.best_resident_blocks, match.matched);
+    request.candidates.push_back(std::move(candidate));
     out.candidate_keys.push_back(std::move(keys));
   }
   return out;
+}
+
+std::shared_ptr<DecisionRecord> MakeRecord(const Prepared& prepared,
+                                           const scheduling::Request& request,
+                                           const scheduling::Decision& decision,
+                                           const scheduling::Scheduler& scheduler) {
+  auto record = std::make_shared<DecisionRecord>();
+  record->request_id = prepared.request_id;
+  record->model = prepared.view.model;
+  record->target_model = prepared.target_model;
+  record->rewrite = prepared.rewrite;
+  record->priority = prepared.priority;
+  record->prompt_tokens = prepared.prompt_tokens;
+  record->tokens_note = prepared.tokens_note;
+  for (const scheduling::ProfilePlugin& scorer : scheduler.scorers()) {
+    record->weights.emplace_back(scorer.plugin, scorer.weight);
+  }
+  for (size_t i = 0; i < request.candidates.size(); ++i) {
+    const scheduling::Candidate& candidate = request.candidates[i];
+    EndpointVerdict verdict;
+    verdict.name = candidate.endpoint->name();
+    verdict.url = candidate.endpoint->spec.url.ToString();
+    verdict.rank = candidate.rank;
+    verdict.block_size = candidate.block_size;
+    verdict.matched_blocks = candidate.matched_blocks;
+    verdict.cached_tokens = candidate.cached_tokens;
+    verdict.expected_cached_tokens = candidate.expected_cached_tokens;
+    for (const scheduling::PluginScore& score : decision.scores) {
+      if (!std::isnan(score.scores[i])) verdict.scores.emplace_back(score.plugin, score.scores[i]);
+    }
+    if (!std::isnan(decision.totals[i])) verdict.total = decision.totals[i];
+    verdict.filtered_by = decision.filtered_by[i];
+    record->endpoints.push_back(std::move(verdict));
+  }
+  if (!decision.picked.empty()) {
+    record->chosen = request.candidates[decision.picked.front()].endpoint->name();
+  }
+  return record;
 }
 
 }  // namespace warmpath::routing

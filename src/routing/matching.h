@@ -8,7 +8,9 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -34,8 +36,9 @@ struct MatchedRequest {
   scheduling::Request request;
   std::map<KeySpace, std::shared_ptr<const PromptKeys>> keys;
   std::vector<std::shared_ptr<const PromptKeys>>
-      candidate_keys;               // per candidate; null when it has no key space
-  uint32_t best_usable_blocks = 0;  // of the candidate with the longest match
+      candidate_keys;                 // per candidate; null when it has no key space
+  uint32_t best_usable_blocks = 0;    // of the candidate with the longest match
+  uint32_t best_resident_blocks = 0;  // the same, with those no engine can reuse
 };
 
 // Blocks an engine can reuse of `resident` for a prompt of `tokens`: the last prompt token is
@@ -46,15 +49,28 @@ uint32_t UsableBlocks(uint32_t resident, uint64_t tokens, uint32_t block_size);
 uint32_t BlockSizeOf(const fleet::Endpoint& endpoint, const events::EventsManager* events);
 
 // Endpoints that may serve the request: they serve the model (or have not said yet) and are
-// healthy; when none is healthy, those never asked so far. kNotFound: the model is served by none;
-// kUnavailable: nobody can be asked now.
+// healthy; when none is healthy, those never asked so far. With a `subset` only those in it. An
+// empty model is served by all. kNotFound: the model is served by none; kUnavailable: nobody can be
+// asked now.
 Result<std::vector<std::shared_ptr<const fleet::Endpoint>>> EligibleEndpoints(
     const fleet::Snapshot& snapshot, const std::string& model,
-    const std::vector<fleet::EndpointId>& exclude);
+    const std::vector<fleet::EndpointId>& exclude,
+    const std::optional<std::vector<std::string>>& subset = std::nullopt);
 
+// Endpoints whose events arrive, so that what the index knows of them counts.
+using FlowingEvents = std::unordered_set<fleet::EndpointId>;
+FlowingEvents EndpointsWithEvents(const std::vector<events::PublisherStatus>& publishers);
+
+// `prepared` outlives the result, whose request refers to it.
 MatchedRequest Match(const Prepared& prepared,
                      const std::vector<std::shared_ptr<const fleet::Endpoint>>& endpoints,
                      const index::KvIndex& index, const events::EventsManager* events,
-                     const fleet::InflightLedger& inflight);
+                     const FlowingEvents& flowing, const fleet::InflightLedger& inflight);
+
+// Why the request goes where it goes. Times, attempts and status are the caller's.
+std::shared_ptr<DecisionRecord> MakeRecord(const Prepared& prepared,
+                                           const scheduling::Request& request,
+                                           const scheduling::Decision& decision,
+                                           const scheduling::Scheduler& scheduler);
 
 }  // namespace warmpath::routing

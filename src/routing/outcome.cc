@@ -1,5 +1,6 @@
 // Outcome: what a response teaches, and the release of everything its request had booked.
-#include "base/check.h"
+#include <algorithm>
+
 #include "routing/state.h"
 
 namespace warmpath::routing {
@@ -10,6 +11,16 @@ double Milliseconds(Duration duration) {
 }
 
 }  // namespace
+
+void OutcomeState::ObserveDurations(TimePoint end) const {
+  const double seconds = ToSeconds(end - started);
+  metrics->duration_seconds.Observe(seconds);
+  if (output_tokens == 0) return;
+  const auto tokens = static_cast<double>(output_tokens);
+  metrics->ntpot_seconds.Observe(seconds / tokens);
+  if (stream && output_tokens > 1 && first_token_seen)
+    metrics->tpot_seconds.Observe(ToSeconds(end - first_byte) / (tokens - 1));
+}
 
 Outcome::Outcome(std::unique_ptr<OutcomeState> state) : state_(std::move(state)) {}
 Outcome::Outcome(Outcome&&) noexcept = default;
@@ -37,13 +48,92 @@ uint64_t Outcome::predicted_cached_tokens() const {
   return state_->predicted_cached;
 }
 
+const std::vector<std::string>& Outcome::destinations() const {
+  return state_->destinations;
+}
+const scheduling::PickEffects& Outcome::effects() const {
+  return state_->effects;
+}
+const std::string& Outcome::target_model() const {
+  return state_->target_model;
+}
+std::vector<std::pair<std::string, double>> Outcome::scores() const {
+  std::vector<std::pair<std::string, double>> scores;
+  scores.reserve(state_->totals.size());
+  for (const auto& [endpoint, total] : state_->totals)
+    scores.emplace_back(endpoint->address(), total);
+  return scores;
+}
+
+void Outcome::ResponseHead(int status, bool streaming) {
+  OutcomeState& s = *state_;
+  if (s.ended) return;
+  s.status = status;
+  s.stream = streaming;
+  s.totals = {};
+}
+
+void Outcome::Served(std::string_view destination) {
+  OutcomeState& s = *state_;
+  if (s.ended || s.first_token_seen || destination == s.destinations.front() ||
+      destination == s.endpoint->address()) {
+    return;
+  }
+  DirectorState& director = *s.director;
+  Choice next;
+  const auto is_it = [destination](const std::shared_ptr<const fleet::Endpoint>& endpoint) {
+    return endpoint->address() == destination;
+  };
+  for (const Choice& choice : s.choices) {
+    if (is_it(choice.endpoint)) next = choice;
+  }
+  if (next.endpoint == nullptr) {
+    const auto snapshot = director.deps.fleet.snapshot();
+    const auto it = std::find_if(snapshot->endpoints.begin(), snapshot->endpoints.end(), is_it);
+    if (it == snapshot->endpoints.end()) return;
+    next.endpoint = *it;
+    next.load = director.deps.fleet.inflight().Load((*it)->id);
+  }
+  for (const index::HoldId hold : s.holds) director.deps.index.Release(hold);
+  s.holds.clear();
+  s.ticket.MoveTo(next.endpoint->id, next.rank);
+  s.HoldBlocks(next);
+  s.endpoint = next.endpoint;
+  s.rank = next.rank;
+  s.predicted_cached = next.expected_cached;
+  s.load_at_decision = next.load;
+  director.deps.fleet.Touch(next.endpoint->id);
+  director.records.Update(*s.record, [&](DecisionRecord& record) {
+    record.chosen = next.endpoint->name();
+    ++record.attempts;
+  });
+}
+
+void Outcome::BodyChunk(size_t bytes) {
+  OutcomeState& s = *state_;
+  if (s.ended || bytes == 0) return;
+  const TimePoint now = s.director->deps.clock.Now();
+  s.response_bytes += bytes;
+  if (!s.first_token_seen) {
+    FirstToken();
+  } else if (s.stream) {
+    s.metrics->itl_seconds.Observe(ToSeconds(now - s.last_chunk));
+  }
+  s.last_chunk = now;
+  s.processing += s.director->deps.clock.Now() - now;
+}
+
 void Outcome::FirstToken() {
   OutcomeState& s = *state_;
   if (s.first_token_seen || s.ended) return;
   s.first_token_seen = true;
+  // An error's body is nothing prefill has led to.
+  if (s.status >= 300) return;
   s.ticket.PrefillDone();
   const TimePoint now = s.director->deps.clock.Now();
-  s.director->metrics.ForModel(s.model).ttft_seconds.Observe(ToSeconds(now - s.started));
+  s.first_byte = s.last_chunk = now;
+  (s.stream ? s.metrics->ttft_seconds_streaming : s.metrics->ttft_seconds_whole)
+      .Observe(ToSeconds(now - s.started));
   // Only a stream's first byte marks the end of prefill; a whole answer's comes after its decode.
   if (s.stream && s.tokens_known) {
     s.director->deps.scheduler.Observe({s.endpoint->id, s.prompt_tokens - s.predicted_cached,
@@ -55,13 +145,17 @@ void Outcome::FirstToken() {
 }
 
 void Outcome::Usage(uint64_t prompt_tokens, std::optional<uint64_t> cached_tokens,
-                    std::optional<uint64_t>) {
+                    std::optional<uint64_t> output_tokens) {
   OutcomeState& s = *state_;
   if (s.usage_seen || s.ended) return;
   s.usage_seen = true;
   DirectorState& director = *s.director;
-  const ModelMetrics& metrics = director.metrics.ForModel(s.model);
-  metrics.input_tokens.Observe(static_cast<double>(prompt_tokens));
+  const TimePoint begin = director.deps.clock.Now();
+  s.metrics->input_tokens.Observe(static_cast<double>(prompt_tokens));
+  if (output_tokens) {
+    s.output_tokens = *output_tokens;
+    s.metrics->output_tokens.Observe(static_cast<double>(*output_tokens));
+  }
   {
     MutexLock lock(director.prediction_mutex);
     PredictionStats& stats = director.predictions[s.endpoint->id];
@@ -81,7 +175,7 @@ void Outcome::Usage(uint64_t prompt_tokens, std::optional<uint64_t> cached_token
   if (s.tokens_known && s.prompt_tokens != prompt_tokens)
     director.metrics.token_parity_mismatches.Add();
   if (cached_tokens) {
-    metrics.cached_tokens.Observe(static_cast<double>(*cached_tokens));
+    s.metrics->cached_tokens.Observe(static_cast<double>(*cached_tokens));
     if (s.tokens_known) {
       const Counter& result =
           s.predicted_cached == *cached_tokens  ? director.metrics.predictions_exact
@@ -93,7 +187,9 @@ void Outcome::Usage(uint64_t prompt_tokens, std::optional<uint64_t> cached_token
   director.records.Update(*s.record, [&](DecisionRecord& record) {
     record.delivered_prompt_tokens = prompt_tokens;
     record.delivered_cached_tokens = cached_tokens;
+    record.delivered_output_tokens = output_tokens;
   });
+  s.processing += director.deps.clock.Now() - begin;
 }
 
 void Outcome::Failed(const std::string& reason, int status) {
@@ -112,8 +208,8 @@ void Outcome::ReleaseNow(int status) {
   s.ticket.Release();
   DirectorState& director = *s.director;
   for (const index::HoldId hold : s.holds) director.deps.index.Release(hold);
-  director.metrics.ForModel(s.model).running.Add(-1);
-  if (status >= 400) director.metrics.CountError(s.model, std::to_string(status));
+  s.metrics->running.Add(-1);
+  if (status >= 400) director.metrics.CountError(*s.metrics, status);
   const TimePoint now = director.deps.clock.Now();
   director.records.Update(*s.record, [&](DecisionRecord& record) {
     record.status = status;
@@ -129,10 +225,10 @@ void Outcome::Finish(int status) {
   DirectorState& director = *s.director;
   director.ReleaseAfterGrace(s.holds);
   const TimePoint now = director.deps.clock.Now();
-  const ModelMetrics& metrics = director.metrics.ForModel(s.model);
-  metrics.running.Add(-1);
-  metrics.duration_seconds.Observe(ToSeconds(now - s.started));
-  if (status >= 400) director.metrics.CountError(s.model, std::to_string(status));
+  s.metrics->running.Add(-1);
+  s.metrics->response_bytes.Observe(static_cast<double>(s.response_bytes));
+  s.ObserveDurations(now);
+  if (status >= 400) director.metrics.CountError(*s.metrics, status);
   if (status < 300 && director.deps.events != nullptr) {
     director.deps.events->NoteTraffic(s.endpoint->id, s.prompt_tokens);
   }
@@ -140,6 +236,8 @@ void Outcome::Finish(int status) {
     record.status = status;
     record.total_ms = Milliseconds(now - s.started);
   });
+  s.processing += director.deps.clock.Now() - now;
+  director.metrics.response_processing_seconds.Observe(ToSeconds(s.processing));
 }
 
 void Outcome::Abort() {
@@ -150,7 +248,7 @@ void Outcome::Abort() {
   // What was prefilled before the abort stays in the engine's cache and will be confirmed by
   // events.
   s.director->ReleaseAfterGrace(s.holds);
-  s.director->metrics.ForModel(s.model).running.Add(-1);
+  s.metrics->running.Add(-1);
   const TimePoint now = s.director->deps.clock.Now();
   s.director->records.Update(*s.record, [&](DecisionRecord& record) {
     record.aborted = true;

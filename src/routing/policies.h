@@ -37,6 +37,7 @@ struct Policies {
     std::string rewrite;  // name of the object; "" = nothing matched
   };
   // Exact matches win over generic ones in every object; ties: the oldest object, then list order.
+  // A rule without targets matches and leaves the model as it is.
   // `draw`: uniform 64 random bits for the weighted choice among targets.
   Rewritten Rewrite(std::string_view model, uint64_t draw) const;
   // A rule that matches every model: requests may leave the model out.

@@ -38,6 +38,8 @@ codec::JsonObject ToJson(const DecisionRecord& record, bool delivered) {
   codec::JsonObject out;
   if (delivered) out["request_id"] = record.request_id;
   out["model"] = record.model;
+  out["target_model"] = record.target_model;
+  out["priority"] = record.priority;
   out["prompt_tokens"] = record.prompt_tokens;
   out["tokens_note"] =
       record.tokens_note.empty() ? codec::Json(nullptr) : codec::Json(record.tokens_note);
@@ -54,6 +56,7 @@ codec::JsonObject ToJson(const DecisionRecord& record, bool delivered) {
   out["attempts"] = record.attempts;
   out["delivered_cached_tokens"] = OrNull(record.delivered_cached_tokens);
   out["delivered_prompt_tokens"] = OrNull(record.delivered_prompt_tokens);
+  out["delivered_output_tokens"] = OrNull(record.delivered_output_tokens);
   out["first_byte_ms"] = OrNull(record.first_byte_ms);
   out["total_ms"] = OrNull(record.total_ms);
   return out;
@@ -92,7 +95,8 @@ std::vector<DecisionRecord> RecordStore::Newest(size_t count) const {
 
 // Constant over a record's life: only what Decide fills in counts.
 size_t RecordStore::EstimateBytes(const DecisionRecord& record) {
-  size_t bytes = sizeof(DecisionRecord) + record.request_id.size() * 2 + record.model.size() + 128;
+  size_t bytes =
+      sizeof(DecisionRecord) + record.request_id.size() * 2 + record.model.size() * 2 + 128;
   for (const EndpointVerdict& verdict : record.endpoints) {
     bytes += sizeof verdict + verdict.name.size() + verdict.url.size() +
              verdict.scores.size() * (sizeof(std::pair<std::string, double>) + 16);

@@ -33,6 +33,9 @@ struct EndpointVerdict {
 struct DecisionRecord {
   std::string request_id;
   std::string model;
+  std::string target_model;  // what the engine is asked for
+  std::string rewrite;       // the InferenceModelRewrite that chose it, "" = none
+  int32_t priority = 0;
   uint64_t prompt_tokens = 0;
   std::string tokens_note;  // why exact tokens could not be had; "" when they could
   std::vector<std::pair<std::string, double>> weights;
@@ -47,6 +50,7 @@ struct DecisionRecord {
   int attempts = 1;
   std::optional<uint64_t> delivered_cached_tokens;
   std::optional<uint64_t> delivered_prompt_tokens;
+  std::optional<uint64_t> delivered_output_tokens;
   std::optional<double> first_byte_ms;
   std::optional<double> total_ms;
 };

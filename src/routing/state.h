@@ -10,6 +10,7 @@
 
 #include "base/mutex.h"
 #include "routing/director.h"
+#include "routing/matching.h"
 #include "routing/metrics.h"
 
 namespace warmpath::routing {
@@ -47,8 +48,28 @@ struct DirectorState {
   std::string encoder_model GUARDED_BY(encoder_mutex);
   std::string encoder_note GUARDED_BY(encoder_mutex) = "no tokenizer loaded yet";
 
+  SharedMutex policies_mutex;
+  std::shared_ptr<const Policies> policies GUARDED_BY(policies_mutex) =
+      std::make_shared<const Policies>();
+  std::shared_ptr<const Policies> CurrentPolicies() EXCLUDES(policies_mutex) {
+    ReaderLock lock(policies_mutex);
+    return policies;
+  }
+
+  // Read from the events manager by Tick, and by the first decision.
+  Mutex flowing_mutex;
+  std::shared_ptr<const FlowingEvents> flowing GUARDED_BY(flowing_mutex);
+  TimePoint flowing_at GUARDED_BY(flowing_mutex){};
+  std::shared_ptr<const FlowingEvents> CurrentFlowing() EXCLUDES(flowing_mutex);
+  void RefreshFlowing() EXCLUDES(flowing_mutex);
+
   Mutex lookup_mutex;
   Director::LookupStats lookup GUARDED_BY(lookup_mutex);
+
+  // Endpoints the request may go to; with any_model also those that serve another.
+  Result<std::vector<std::shared_ptr<const fleet::Endpoint>>> Eligible(
+      const fleet::Snapshot& snapshot, const Prepared& prepared,
+      const std::vector<fleet::EndpointId>& exclude) const;
 
   void ReleaseAfterGrace(const std::vector<index::HoldId>& holds) {
     MutexLock lock(due_mutex);
@@ -58,12 +79,27 @@ struct DirectorState {
   }
 };
 
-struct OutcomeState {
-  std::shared_ptr<DirectorState> director;
+// An endpoint the scheduler named for a request.
+struct Choice {
   std::shared_ptr<const fleet::Endpoint> endpoint;
   uint16_t rank = 0;
-  std::string model;
-  bool stream = false;
+  uint64_t expected_cached = 0;
+  fleet::InflightLoad load;
+  std::shared_ptr<const PromptKeys> keys;  // null when its blocks cannot be told
+};
+
+struct OutcomeState {
+  std::shared_ptr<DirectorState> director;
+  std::vector<Choice> choices;            // as picked, best first
+  std::vector<std::string> destinations;  // of the choices, the first perhaps replaced by effects
+  scheduling::PickEffects effects;
+  // Let go of when the answer begins.
+  std::vector<std::pair<std::shared_ptr<const fleet::Endpoint>, double>> totals;
+  const RequestMetrics* metrics = nullptr;
+  std::string target_model;
+  std::shared_ptr<const fleet::Endpoint> endpoint;
+  uint16_t rank = 0;
+  bool stream = false;  // asked for, and once the head is known: answered
   bool tokens_known = false;
   uint64_t prompt_tokens = 0;  // ours; 0 when unknown
   uint64_t predicted_cached = 0;
@@ -73,9 +109,19 @@ struct OutcomeState {
   fleet::InflightTicket ticket;
   std::vector<index::HoldId> holds;
   std::shared_ptr<DecisionRecord> record;
+  int status = 0;  // of the answer's head; 0 before it
   bool first_token_seen = false;
   bool usage_seen = false;
+  TimePoint first_byte{};
+  TimePoint last_chunk{};
+  uint64_t response_bytes = 0;
+  uint64_t output_tokens = 0;
+  Duration processing{};  // spent on observing the answer
   bool ended = false;
+
+  void ObserveDurations(TimePoint end) const;
+  // Counts its blocks as on their way to `choice`.
+  void HoldBlocks(const Choice& choice);
 };
 
 }  // namespace warmpath::routing

@@ -1,0 +1,153 @@
+// Director: from a request's bytes and headers to a Prepared.
+#include <fmt/format.h>
+
+#include <random>
+
+#include "routing/attributes.h"
+#include "routing/director.h"
+#include "routing/state.h"
+
+namespace warmpath::routing {
+namespace {
+
+bool HasExactTokens(prompt::Api api) {
+  return api == prompt::Api::kChatCompletions || api == prompt::Api::kCompletions ||
+         api == prompt::Api::kGenerate;
+}
+
+bool NamesAModel(prompt::Api api) {
+  return api != prompt::Api::kTokenize && api != prompt::Api::kDetokenize &&
+         api != prompt::Api::kOther;
+}
+
+// Whether the tokenizer of `encoder_model` is the one of `model`: some endpoint serves both
+// (aliases and adapters share a base).
+bool SharesTokenizer(const fleet::Snapshot& snapshot, const std::string& model,
+                     const std::string& encoder_model) {
+  if (model.empty() || encoder_model.empty() || model == encoder_model) return true;
+  for (const auto& endpoint : snapshot.endpoints) {
+    if (endpoint->FindModel(model) != nullptr && endpoint->FindModel(encoder_model) != nullptr)
+      return true;
+  }
+  return false;
+}
+
+uint64_t RandomBits() {
+  thread_local std::mt19937_64 random{std::random_device{}()};
+  return random();
+}
+
+// The flow and the priority that the headers name.
+void ApplyHeaders(Prepared& prepared, RoutingHeaders headers, const Policies& policies) {
+  prepared.objective = std::move(headers.objective);
+  prepared.fairness_id = std::move(headers.fairness_id);
+  prepared.priority = policies.PriorityOf(prepared.objective);
+}
+
+}  // namespace
+
+void Director::SetPolicies(std::shared_ptr<const Policies> policies) {
+  state_->metrics.ProtectModels(*policies);
+  WriterLock lock(state_->policies_mutex);
+  state_->policies = std::move(policies);
+}
+
+Result<Prepared> Director::Read(std::string request_id, prompt::Api api, std::string_view body,
+                                RequestAttributes attributes) const {
+  Prepared prepared;
+  prepared.attributes = std::move(attributes);
+  prepared.body_bytes = body.size();
+  prepared.started = state_->deps.clock.Now();
+  prepared.request_id = std::move(request_id);
+  if (auto view = prompt::ReadRequest(api, body)) {
+    prepared.view = std::move(*view);
+  } else if (api != prompt::Api::kOther) {
+    return tl::unexpected(view.error());
+  }
+  const auto policies = state_->CurrentPolicies();
+  RoutingHeaders headers = ReadRoutingHeaders(prepared.attributes.headers);
+  const std::string& model = prepared.view.model;
+  prepared.target_model = headers.model_rewrite.empty() ? model : std::move(headers.model_rewrite);
+  ApplyHeaders(prepared, std::move(headers), *policies);
+  if (!policies->rewrites.empty() && NamesAModel(api)) {
+    if (model.empty() && !policies->has_generic_rule())
+      return Fail(Code::kInvalidArgument, "model not found in request body");
+    Policies::Rewritten rewritten = policies->Rewrite(model, RandomBits());
+    if (!rewritten.rewrite.empty()) {
+      prepared.target_model = std::move(rewritten.model);
+      prepared.rewrite = std::move(rewritten.rewrite);
+    }
+  }
+  return prepared;
+}
+
+void Director::Estimate(Prepared& prepared, std::string_view body) const {
+  if (!state_->deps.scheduler.wants_estimated_tokens()) return;
+  if (auto tokens = prompt::EstimateTokens(prepared.view.api, body, options_.estimate))
+    prepared.estimated = std::move(*tokens);
+}
+
+Result<Prepared> Director::PrepareByLoad(std::string request_id, prompt::Api api,
+                                         std::string_view body, std::string note,
+                                         RequestAttributes attributes) const {
+  WP_TRY(Prepared prepared, Read(std::move(request_id), api, body, std::move(attributes)));
+  prepared.tokens_note = std::move(note);
+  Estimate(prepared, body);
+  prepared.prepare_time = state_->deps.clock.Now() - prepared.started;
+  return prepared;
+}
+
+Prepared Director::PrepareBodiless(std::string request_id, RequestAttributes attributes) const {
+  Prepared prepared;
+  prepared.attributes = std::move(attributes);
+  prepared.started = state_->deps.clock.Now();
+  prepared.request_id = std::move(request_id);
+  prepared.bodiless = true;
+  prepared.tokens_note = "a request without a body is routed by load";
+  ApplyHeaders(prepared, ReadRoutingHeaders(prepared.attributes.headers),
+               *state_->CurrentPolicies());
+  return prepared;
+}
+
+Result<Prepared> Director::Prepare(std::string request_id, prompt::Api api, std::string_view body,
+                                   RequestAttributes attributes) const {
+  WP_TRY(Prepared prepared, Read(std::move(request_id), api, body, std::move(attributes)));
+  std::shared_ptr<const prompt::Encoder> encoder;
+  std::string encoder_model;
+  {
+    ReaderLock lock(state_->encoder_mutex);
+    encoder = state_->encoder;
+    encoder_model = state_->encoder_model;
+    if (encoder == nullptr) prepared.tokens_note = state_->encoder_note;
+  }
+  const std::string& model = prepared.target_model;
+  std::string_view reason;
+  if (!HasExactTokens(api)) {
+    prepared.tokens_note = "this API is routed by load";
+    reason = "api";
+  } else if (encoder == nullptr) {
+    reason = "no_tokenizer";
+  } else if (!SharesTokenizer(*state_->deps.fleet.snapshot(), model, encoder_model)) {
+    prepared.tokens_note = fmt::format("the tokenizer loaded is that of {}", encoder_model);
+    reason = "other_model";
+  } else if (auto prompts = encoder->Encode(api, body); prompts) {
+    prepared.prompts = std::move(*prompts);
+    prepared.tokens_known = true;
+    for (const prompt::EncodedPrompt& prompt : prepared.prompts)
+      prepared.prompt_tokens += prompt.ids.size();
+  } else {
+    // The engine answers for itself: it refuses what it refuses, and serves what we cannot
+    // tokenize.
+    prepared.tokens_note = prompts.error().message;
+    reason = prompts.error().code == Code::kUnsupported ? "unsupported_prompt" : "refused_prompt";
+  }
+  if (!prepared.tokens_known) {
+    state_->metrics.CountInexact(std::string(reason));
+    Estimate(prepared, body);
+  }
+  prepared.prepare_time = state_->deps.clock.Now() - prepared.started;
+  state_->metrics.prepare_seconds.Observe(ToSeconds(prepared.prepare_time));
+  return prepared;
+}
+
+}  // namespace warmpath::routing
