@@ -9,9 +9,26 @@ const std::map<std::string, PluginType, std::less<>>& Types() {
   static const auto* types = [] {
     auto* all = new std::map<std::string, PluginType, std::less<>>();
     const std::vector<PluginType> lists[] = {
-        LabelFilterTypes(),  LoadScorerTypes(), PrefixScorerTypes(), ExpectedCostScorerTypes(),
-        PickerTypes(),       HandlerTypes(),    DetectorTypes(),     PrecisePrefixTypes(),
-        ApproxPrefixTypes(), PassiveTypes(),
+        LabelFilterTypes(),
+        LoadScorerTypes(),
+        PrefixScorerTypes(),
+        AttributeScorerTypes(),
+        LoadFilterTypes(),
+        PrefixAffinityFilterTypes(),
+        ExpectedCostScorerTypes(),
+        PickerTypes(),
+        HandlerTypes(),
+        DetectorTypes(),
+        PrecisePrefixTypes(),
+        ApproxPrefixTypes(),
+        SessionIdTypes(),
+        SessionAffinityTypes(),
+        NoHitLruTypes(),
+        LoraAffinityTypes(),
+        DecisionTreeTypes(),
+        HeaderTestingTypes(),
+        PassiveTypes(),
+        RefusedTypes(),
     };
     for (const auto& list : lists) {
       for (const PluginType& type : list) all->emplace(type.name, type);

@@ -63,7 +63,7 @@ Request MakeRequest(std::string_view fleet) {
       else if (key == "prefilling")
         c.inflight.prefill_requests = whole;
       else if (key == "tokens")
-        c.inflight.prefill_tokens = whole;
+        c.inflight.tokens = c.inflight.prefill_tokens = whole;
       else if (key == "bs")
         c.block_size = static_cast<uint32_t>(whole);
       else if (key == "prompt")
@@ -498,6 +498,108 @@ TEST(Parameters, ErrorsNamePluginParameterAndWhatIsAllowed) {
           {{"precise-prefix-cache-producer", "",
             R"({"speculativeTTL":"2s","indexerConfig":{"kvBlockIndexConfig":{"metricsLoggingInterval":60000000000}}})"}}),
       "created");
+}
+
+TEST(Specification, MakesAnApproximateProducerForWhoReadsNone) {
+  const auto types = [](std::vector<PluginSpec> plugins) {
+    const auto spec = CompleteSpec({std::move(plugins), {}});
+    EXPECT_TRUE(spec) << spec.error().message;
+    EXPECT_EQ(CompleteSpec(*spec)->plugins.size(), spec->plugins.size());
+    std::string text;
+    for (const PluginSpec& plugin : spec->plugins) {
+      if (plugin.type.ends_with("-producer")) text += plugin.type + " ";
+    }
+    return text;
+  };
+  EXPECT_EQ(types({{"prefix-cache-scorer", "", "{}"}}), "approx-prefix-cache-producer ");
+  EXPECT_EQ(types({{"prefix-cache-scorer", "", kCacheTracking}}), "");
+  EXPECT_EQ(types({{"expected-cost-scorer", "", "{}"}}), "");
+  EXPECT_EQ(types({{"precise-prefix-cache-scorer", "", "{}"}}), "");
+  EXPECT_EQ(types({{"prefix-cache-scorer", "", "{}"}, {"precise-prefix-cache-producer", "", "{}"}}),
+            "precise-prefix-cache-producer ");
+  EXPECT_EQ(types({{"prefix-cache-scorer", "",
+                    R"({"prefixMatchInfoProducerName":"approx-prefix-cache-producer"})"},
+                   {"precise-prefix-cache-producer", "", "{}"}}),
+            "precise-prefix-cache-producer approx-prefix-cache-producer ");
+}
+
+TEST(Specification, EstimateModeKeepsItsParameters) {
+  const auto spec =
+      CompleteSpec({{{"prefix-cache-scorer", "",
+                      R"({"mode":"estimate","hashBlockSize":128,"lruCapacityPerServer":9})"}},
+                    {}});
+  ASSERT_TRUE(spec);
+  EXPECT_EQ(spec->plugins[1].parameters_json,
+            R"({"autoTune":false,"blockSizeTokens":32,"maxPrefixBlocksToMatch":256,)"
+            R"("maxPrefixTokensToMatch":0,"lruCapacityPerServer":9})");
+}
+
+TEST(Specification, NotesWhereItReadsThePreciseProducerUnasked) {
+  const auto spec = CompleteSpec(
+      {{{"prefix-cache-scorer", "", "{}"}, {"precise-prefix-cache-producer", "p"}}, {}});
+  ASSERT_TRUE(spec);
+  ASSERT_EQ(spec->notes.size(), 1u);
+  EXPECT_THAT(
+      spec->notes[0],
+      HasSubstr("'prefix-cache-scorer' names no prefixMatchInfoProducerName: it reads 'p'"));
+  EXPECT_TRUE(CompleteSpec({{{"prefix-cache-scorer", "", R"({"prefixMatchInfoProducerName":"p"})"},
+                             {"precise-prefix-cache-producer", "p"}},
+                            {}})
+                  ->notes.empty());
+}
+
+TEST(Specification, RefusesReferencesThatLeadNowhere) {
+  EXPECT_THAT(ErrorOf({{"prefix-cache-scorer", "", R"({"prefixMatchInfoProducerName":"nope"})"}}),
+              HasSubstr("a plugin has a dependency on the unregistered plugin nope"));
+  EXPECT_THAT(ErrorOf({{"prefix-cache-scorer", "", R"({"prefixMatchInfoProducerName":"q"})"},
+                       {"queue-scorer", "q"}}),
+              HasSubstr("'q' produces no prefix matches"));
+  SchedulerSpec spec = DefaultSchedulerSpec();
+  spec.saturation_detector = "nope";
+  EXPECT_EQ(Scheduler::Create(spec).error().message,
+            "saturation detector references undefined plugin 'nope'");
+  spec.saturation_detector = "max-score-picker";
+  EXPECT_THAT(Scheduler::Create(spec).error().message,
+              HasSubstr("which is no saturation detector"));
+}
+
+TEST(Specification, RefusesTypesItDoesNotHaveAndUnlockedExperiments) {
+  EXPECT_THAT(ErrorOf({{"latency-scorer", ""}}),
+              HasSubstr("plugin type 'latency-scorer' is not available: there is no latency"));
+  EXPECT_EQ(ErrorOf({{"session-affinity-scorer", "s"}}),
+            "plugin 's' (type: 'session-affinity-scorer') has Alpha stability level, but command "
+            "line flag --allow-experimental-plugins is not set");
+  SchedulerOptions options;
+  options.allow_experimental = true;
+  EXPECT_TRUE(Scheduler::Create({{{"session-affinity-scorer", "s"}}, {}}, options));
+}
+
+TEST(Scheduler, TimesItsPlugins) {
+  Registry metrics;
+  SchedulerOptions options;
+  options.metrics = &metrics;
+  const auto scheduler =
+      Scheduler::Create({{{"decode-filter", ""}, {"queue-scorer", "q"}}, {}}, options);
+  ASSERT_TRUE(scheduler);
+  (*scheduler)->Schedule(MakeRequest("a\nb"));
+  const std::string text = metrics.Render();
+  for (const char* labels :
+       {R"(extension_point="Filter",plugin_name="decode-filter",plugin_type="decode-filter")",
+        R"(extension_point="Scorer",plugin_name="q",plugin_type="queue-scorer")",
+        R"(extension_point="Picker",plugin_name="max-score-picker")"}) {
+    EXPECT_THAT(text, HasSubstr(labels)) << text;
+  }
+}
+
+TEST(Registry, SaysOfEveryTypeWhatItIs) {
+  std::set<std::string> names;
+  for (const PluginType* type : AllPluginTypes()) {
+    EXPECT_TRUE(names.insert(type->name).second);
+    EXPECT_TRUE(type->refused.empty() || !type->create) << type->name;
+    EXPECT_TRUE(type->role == Role::kPassive || type->create || !type->refused.empty())
+        << type->name;
+  }
+  EXPECT_GT(names.size(), 80u);
 }
 
 TEST(Registry, KnowsEveryTypeByRole) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "scheduling/plugins/attributes.h"
 #include "scheduling/plugins/plugins.h"
 
 namespace warmpath::scheduling {
@@ -13,12 +14,6 @@ namespace {
 // The label as Kubernetes carries it, or its short form as a flag gives it (label.role=decode).
 constexpr std::string_view kRoleLabel = "llm-d.ai/role";
 constexpr std::string_view kShortRoleLabel = "role";
-
-const std::string* FindLabel(const Candidate& candidate, std::string_view label) {
-  const auto& labels = candidate.endpoint->spec.labels;
-  const auto it = labels.find(std::string(label));
-  return it == labels.end() ? nullptr : &it->second;
-}
 
 class RoleFilter final : public Filter {
  public:
@@ -60,6 +55,24 @@ class ByLabelFilter final : public Filter {
 // A Kubernetes label selector: all of matchLabels and matchExpressions.
 class SelectorFilter final : public Filter {
  public:
+  // "" or what the selector lacks.
+  static std::string Check(const codec::Json& parameters) {
+    const codec::Json* expressions = Parameter(parameters, "matchExpressions");
+    if (expressions == nullptr) return {};
+    size_t i = 0;
+    for (const auto& expression : expressions->get_array()) {
+      const std::string operation = StringParameter(expression, "operator", "");
+      const codec::Json* values = Parameter(expression, "values");
+      const bool has_values = values != nullptr && !values->get_array().empty();
+      const bool needs_values = operation == "In" || operation == "NotIn";
+      if (has_values != needs_values) {
+        return fmt::format("matchExpressions[{}].values: {} {}", i, operation,
+                           needs_values ? "needs values" : "takes no values");
+      }
+      ++i;
+    }
+    return {};
+  }
   explicit SelectorFilter(const codec::Json& parameters) {
     if (const codec::Json* labels = Parameter(parameters, "matchLabels"); labels != nullptr) {
       for (const auto& [key, value] : labels->get_object()) {
@@ -119,7 +132,7 @@ ParameterSchema Strings(std::string name) {
 }
 
 PluginType SelectorType(std::string name) {
-  return FilterType<SelectorFilter>(
+  PluginType type = FilterType<SelectorFilter>(
       std::move(name),
       {StringMap("matchLabels"),
        List("matchExpressions",
@@ -127,6 +140,12 @@ PluginType SelectorType(std::string name) {
                         Required(String("operator", {"In", "NotIn", "Exists", "DoesNotExist"})),
                         Strings("values")}))},
       "");
+  type.create = [](const PluginContext& context) -> Result<std::unique_ptr<Plugin>> {
+    std::string wrong = SelectorFilter::Check(context.parameters);
+    if (!wrong.empty()) return Fail(Code::kInvalidArgument, std::move(wrong));
+    return std::make_unique<SelectorFilter>(context.parameters);
+  };
+  return type;
 }
 
 }  // namespace

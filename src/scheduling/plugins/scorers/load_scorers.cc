@@ -3,6 +3,7 @@
 // token-load-scorer.
 #include <algorithm>
 
+#include "scheduling/plugins/attributes.h"
 #include "scheduling/plugins/plugins.h"
 
 namespace warmpath::scheduling {
@@ -68,6 +69,38 @@ class ActiveRequestScorer final : public Scorer {
   const double max_busy_;
 };
 
+// Tokens in flight and those of this request that the endpoint would have to compute.
+class TokenLoadScorer final : public Scorer {
+ public:
+  explicit TokenLoadScorer(const codec::Json& parameters)
+      : threshold_(NumberParameter(parameters, "queueThresholdTokens", 4194304)) {}
+  bool wants_estimated_tokens() const override { return true; }
+  std::vector<double> Score(const Request& request, std::span<const size_t> candidates,
+                            std::vector<std::string>&) const override {
+    const uint64_t prompt = PromptTokens(request);
+    std::vector<double> scores;
+    for (const size_t i : candidates) {
+      const Candidate& c = request.candidates[i];
+      const double tokens = static_cast<double>(std::max<int64_t>(0, c.inflight.tokens)) +
+                            static_cast<double>(prompt - std::min(prompt, Cached(c)));
+      scores.push_back(tokens <= 0 ? 1.0 : 1 - std::min(tokens, threshold_) / threshold_);
+    }
+    return scores;
+  }
+
+ private:
+  // By events where there are any, else the best that a configured producer knows.
+  static uint64_t Cached(const Candidate& c) {
+    if (c.exact) return c.expected_cached_tokens;
+    uint64_t best = 0;
+    for (const PrefixMatch& match : c.produced) {
+      best = std::max(best, uint64_t{match.matched_blocks} * match.block_size);
+    }
+    return best;
+  }
+  const double threshold_;
+};
+
 PluginType ScorerType(std::string name, ParameterList parameters,
                       std::function<std::unique_ptr<Scorer>(const codec::Json&)> make) {
   PluginType type{std::move(name), Role::kScorer, std::move(parameters), {}, {}};
@@ -93,6 +126,17 @@ PluginType KvUtilizationType(std::string name) {
 }  // namespace
 
 std::vector<PluginType> LoadScorerTypes() {
+  PluginType active = ScorerType("active-request-scorer",
+                                 {Number("idleThreshold", 0), Number("maxBusyScore", 0, 1),
+                                  String("inFlightLoadProducerName"), DurationOf("requestTimeout")},
+                                 [](const codec::Json& parameters) {
+                                   return std::make_unique<ActiveRequestScorer>(parameters);
+                                 });
+  active.references = ReferencesIn({"inFlightLoadProducerName"});
+  PluginType token_load = ScorerType(
+      "token-load-scorer", {Number("queueThresholdTokens", 1), String("inFlightLoadProducerName")},
+      [](const codec::Json& parameters) { return std::make_unique<TokenLoadScorer>(parameters); });
+  token_load.references = ReferencesIn({"inFlightLoadProducerName"});
   return {
       LowestType("queue-scorer", [](const Candidate& c) { return c.endpoint->load.waiting; }),
       LowestType("running-requests-size-scorer",
@@ -108,25 +152,8 @@ std::vector<PluginType> LoadScorerTypes() {
                                          : 0.5 * (1 - std::min(waiting, threshold) / threshold);
                    });
                  }),
-      ScorerType("active-request-scorer",
-                 {Number("idleThreshold", 0), Number("maxBusyScore", 0, 1),
-                  String("inFlightLoadProducerName"), DurationOf("requestTimeout")},
-                 [](const codec::Json& parameters) {
-                   return std::make_unique<ActiveRequestScorer>(parameters);
-                 }),
-      ScorerType("token-load-scorer",
-                 {Number("queueThresholdTokens", 1), String("inFlightLoadProducerName")},
-                 [](const codec::Json& parameters) {
-                   const double threshold =
-                       NumberParameter(parameters, "queueThresholdTokens", 4194304);
-                   return std::make_unique<EachScorer>([threshold](const Candidate& c) {
-                     const uint64_t cached = std::min(c.expected_cached_tokens, c.prompt_tokens);
-                     const double tokens = static_cast<double>(c.inflight.prefill_tokens) +
-                                           static_cast<double>(c.inflight.decode_tokens) +
-                                           static_cast<double>(c.prompt_tokens - cached);
-                     return tokens <= 0 ? 1.0 : 1 - std::min(tokens, threshold) / threshold;
-                   });
-                 }),
+      active,
+      token_load,
   };
 }
 
