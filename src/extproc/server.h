@@ -71,6 +71,8 @@ class ExtProcServer {
   virtual ~ExtProcServer() = default;
   virtual net::HostPort address() const = 0;
   virtual size_t connections() const = 0;
+  // No new exchanges on the connections there are (they get a GOAWAY); those under way go on.
+  virtual void Drain() = 0;
   // Exchanges under way go on until `deadline`, then everything is closed. Idempotent.
   virtual void Stop(Duration deadline) = 0;
 };

@@ -1,0 +1,58 @@
+#include "extproc/body_buffer.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "base/check.h"
+
+namespace warmpath::extproc {
+namespace {
+
+constexpr size_t kFirstCapacity = 4 << 10;
+// Memory follows bytes that came, not what a client announces.
+constexpr size_t kMaxGrowthOnAnnouncement = size_t{1} << 20;
+
+}  // namespace
+
+bool ByteBudget::Take(size_t bytes) {
+  size_t used = used_.load(std::memory_order_relaxed);
+  do {
+    if (bytes > limit_ - std::min(limit_, used)) return false;
+  } while (!used_.compare_exchange_weak(used, used + bytes, std::memory_order_relaxed));
+  return true;
+}
+
+BodyBuffer::~BodyBuffer() {
+  std::free(data_);
+  budget_.Return(charged_);
+}
+
+bool BodyBuffer::Append(std::string_view bytes) {
+  if (bytes.empty()) return true;
+  if (!budget_.Take(bytes.size())) return false;
+  charged_ += bytes.size();
+  const size_t needed = size_ + bytes.size();
+  if (needed > capacity_) {
+    size_t capacity = std::max({needed, capacity_ + capacity_ / 2, kFirstCapacity});
+    if (expected_ >= needed && expected_ - needed <= kMaxGrowthOnAnnouncement) capacity = expected_;
+    char* const grown = static_cast<char*>(std::realloc(data_, capacity));
+    WP_CHECK(grown != nullptr);
+    data_ = grown;
+    capacity_ = capacity;
+  }
+  std::memcpy(data_ + size_, bytes.data(), bytes.size());
+  size_ = needed;
+  return true;
+}
+
+void BodyBuffer::Replace(std::string text) {
+  text_ = std::move(text);
+  replaced_ = true;
+  std::free(data_);
+  data_ = nullptr;
+  size_ = capacity_ = 0;
+}
+
+}  // namespace warmpath::extproc

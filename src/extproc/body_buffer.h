@@ -1,0 +1,58 @@
+// A request body as it arrives, counted against what all streams together may hold.
+//
+// The buffer grows in place where the allocator can (large blocks are remapped, not copied), so a
+// large body is held once. A BodyBuffer belongs to one stream; once complete it may be read from
+// another thread. The budget is thread-safe.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace warmpath::extproc {
+
+class ByteBudget {
+ public:
+  explicit ByteBudget(size_t limit) : limit_(limit) {}
+  // False: taking `bytes` more would exceed the limit; nothing was taken.
+  [[nodiscard]] bool Take(size_t bytes);
+  void Return(size_t bytes) { used_.fetch_sub(bytes, std::memory_order_relaxed); }
+  size_t used() const { return used_.load(std::memory_order_relaxed); }
+
+ private:
+  const size_t limit_;
+  std::atomic<size_t> used_{0};
+};
+
+class BodyBuffer {
+ public:
+  explicit BodyBuffer(ByteBudget& budget) : budget_(budget) {}
+  ~BodyBuffer();
+  BodyBuffer(const BodyBuffer&) = delete;
+  BodyBuffer& operator=(const BodyBuffer&) = delete;
+
+  // The size it will probably have, as the client said; nothing is taken for it yet.
+  void Expect(size_t bytes) { expected_ = bytes; }
+  // False: the budget is used up.
+  [[nodiscard]] bool Append(std::string_view bytes);
+  // Another text in its place, under the same charge.
+  void Replace(std::string text);
+
+  std::string_view view() const {
+    return replaced_ ? std::string_view(text_) : std::string_view(data_, size_);
+  }
+  size_t size() const { return view().size(); }
+
+ private:
+  ByteBudget& budget_;
+  char* data_ = nullptr;
+  size_t size_ = 0;
+  size_t capacity_ = 0;
+  size_t expected_ = 0;
+  size_t charged_ = 0;
+  bool replaced_ = false;
+  std::string text_;
+};
+
+}  // namespace warmpath::extproc

@@ -1,0 +1,499 @@
+#include "extproc/exchange.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "base/log.h"
+#include "base/units.h"
+
+namespace warmpath::extproc {
+namespace {
+
+using net::GrpcStatus;
+
+constexpr std::string_view kSaturated = "rejected-saturated";
+constexpr char kMemoryCode[] = "too_many_request_bodies";
+constexpr std::string_view kNoEndpoints = "rejected-no-endpoints";
+
+std::string_view DroppedReason(Code code) {
+  if (code == Code::kOutOfBounds) return kSaturated;
+  if (code == Code::kUnavailable) return kNoEndpoints;
+  return {};
+}
+
+}  // namespace
+
+Exchange::Exchange(ExchangeShared& shared, Sink& sink)
+    : shared_(shared), sink_(sink), response_(sink, shared.options.conformance_headers) {}
+
+Exchange::~Exchange() {
+  OnGone();
+}
+
+// ---- what comes
+
+void Exchange::OnMessage(std::string_view bytes) {
+  if (ended_ || observing_) return;
+  Scratch scratch;
+  auto* const message = scratch.Make<pb::ProcessingRequest>();
+  if (bytes.size() > INT32_MAX ||
+      !message->ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+    return Violation(GrpcStatus::kInvalidArgument, "not a ProcessingRequest");
+  }
+  if (std::exchange(first_, false) && !ReadConfiguration(*message)) return;
+  switch (message->request_case()) {
+    case pb::ProcessingRequest::kRequestHeaders:
+      return OnRequestHeaders(*message);
+    case pb::ProcessingRequest::kRequestBody:
+      return OnRequestBody(*message);
+    case pb::ProcessingRequest::kRequestTrailers:
+      return OnRequestTrailers();
+    case pb::ProcessingRequest::kResponseHeaders:
+    case pb::ProcessingRequest::kResponseBody:
+    case pb::ProcessingRequest::kResponseTrailers:
+      return OnResponse(*message);
+    case pb::ProcessingRequest::REQUEST_NOT_SET:
+      return Violation(GrpcStatus::kInvalidArgument, "a message without content");
+  }
+}
+
+// False: the stream goes no further.
+bool Exchange::ReadConfiguration(const pb::ProcessingRequest& message) {
+  if (message.observability_mode()) {
+    observing_ = true;
+    return false;
+  }
+  // Proxies that do not tell are older than the field and speak full duplex, the one mode the
+  // endpoint picker protocol defines.
+  if (!message.has_protocol_config()) return true;
+  request_mode_ = message.protocol_config().request_body_mode();
+  response_mode_ = message.protocol_config().response_body_mode();
+  for (const pb::BodySendMode mode : {request_mode_, response_mode_}) {
+    if (mode == pb::GRPC || !pb::BodySendMode_IsValid(mode)) {
+      Violation(GrpcStatus::kUnimplemented, "this body mode is not supported");
+      return false;
+    }
+  }
+  return true;
+}
+
+void Exchange::OnRequestHeaders(const pb::ProcessingRequest& message) {
+  if (state_ != State::kStart) {
+    return Violation(GrpcStatus::kInvalidArgument, "request headers twice");
+  }
+  auto head = ReadRequestHead(message.request_headers(), shared_.options.conformance_headers);
+  if (!head) return Violation(GrpcStatus::kResourceExhausted, "too many request headers");
+  pending_ = std::make_unique<Pending>();
+  pending_->head = std::move(*head);
+  ReadSubsetHint(message);
+  state_ = State::kBuffering;
+  if (message.request_headers().end_of_stream()) return DecideByLoad(Look::kNoBody);
+  if (!duplex() && request_mode_ != pb::BUFFERED) return DecideByLoad(Look::kTooLate);
+
+  const auto kind = KindOfBody(pending_->head.path, shared_.options.parsers);
+  if (!kind) {
+    return Refuse(
+        routing::ApiError{400, "No parser is configured for this path.", "invalid_request"});
+  }
+  pending_->kind = *kind;
+  if (kind->passthrough) {
+    skip_answer_ = true;
+    return DecideByLoad(Look::kNotWanted);
+  }
+  pending_->body = std::make_shared<BodyBuffer>(shared_.buffered);
+  if (const auto length = pending_->head.content_length) {
+    if (*length > shared_.options.max_request_body) {
+      return Refuse(routing::ApiError{413, "The request body is too large.", "request_too_large"});
+    }
+    pending_->body->Expect(*length);
+  }
+  if (!duplex()) SendEmptyReply(message);
+}
+
+void Exchange::OnRequestBody(const pb::ProcessingRequest& message) {
+  const pb::HttpBody& part = message.request_body();
+  switch (state_) {
+    case State::kStart:
+      return Violation(GrpcStatus::kInvalidArgument, "request body before its headers");
+    case State::kBuffering:
+      ReadSubsetHint(message);
+      return Buffer(part);
+    case State::kStreaming: {
+      std::string_view rest = part.body();
+      do {
+        const std::string_view piece = rest.substr(0, kMaxChunk);
+        rest.remove_prefix(piece.size());
+        sink_.Send(StreamedBody(Direction::kRequest, piece, part.end_of_stream() && rest.empty()));
+      } while (!rest.empty());
+      if (sink_.queued_bytes() > kSendAhead) sink_.SetReading(false);
+      if (part.end_of_stream()) RequestDone();
+      return;
+    }
+    case State::kUnbuffered:
+      SendEmptyReply(message);
+      if (part.end_of_stream()) RequestDone();
+      return;
+    case State::kDeciding:
+    case State::kEchoing:
+    case State::kDone:
+      if (duplex()) return;  // some proxies send end_of_stream twice
+      if (state_ != State::kDone) {
+        return Violation(GrpcStatus::kInvalidArgument, "a second body in BUFFERED mode");
+      }
+      return SendEmptyReply(message);
+  }
+}
+
+void Exchange::OnRequestTrailers() {
+  switch (state_) {
+    case State::kStart:
+      return Violation(GrpcStatus::kInvalidArgument, "request trailers before the headers");
+    case State::kBuffering:
+      pending_->trailers = true;
+      return Decide();
+    case State::kStreaming:
+    case State::kUnbuffered:
+      SendTrailersReply();
+      return RequestDone();
+    case State::kDeciding:
+      if (!duplex()) pending_->trailers = true;
+      return;
+    case State::kEchoing:
+      return;
+    case State::kDone:
+      if (!duplex()) SendTrailersReply();
+      return;
+  }
+}
+
+void Exchange::OnResponse(const pb::ProcessingRequest& message) {
+  const char* wrong = nullptr;
+  if (state_ == State::kStart) {
+    wrong = "a response before its request";
+  } else if (message.has_response_headers()) {
+    wrong = response_.OnHeaders(message, response_mode_, outcome_);
+  } else if (message.has_response_body()) {
+    wrong = response_.OnBody(message.response_body(), response_mode_, outcome_);
+    if (sink_.queued_bytes() > kSendAhead) sink_.SetReading(false);
+  } else {
+    wrong = response_.OnTrailers(outcome_);
+  }
+  if (wrong != nullptr) return Violation(GrpcStatus::kInvalidArgument, wrong);
+  // An answer that came whole before its request did: the rest of the request has nowhere to go.
+  if (response_.complete()) EndIfHalfClosed();
+}
+
+void Exchange::ReadSubsetHint(const pb::ProcessingRequest& message) {
+  RequestHead& head = pending_->head;
+  if (!shared_.options.use_subset_hint || head.test_selection) return;
+  if (auto subset = ReadSubset(message.metadata_context())) {
+    head.attributes.subset = std::move(*subset);
+  }
+}
+
+void Exchange::OnHalfClose() {
+  if (ended_) return;
+  half_closed_ = true;
+  EndIfHalfClosed();
+}
+
+void Exchange::OnDrain() {
+  if (ended_) return;
+  sink_.SetReading(true);
+  if (state_ == State::kEchoing) Pump();
+}
+
+void Exchange::OnGone() {
+  if (ended_) return;
+  ended_ = true;
+  Close();
+}
+
+// ---- deciding
+
+void Exchange::Buffer(const pb::HttpBody& part) {
+  BodyBuffer& body = *pending_->body;
+  if (part.body().size() > shared_.options.max_request_body - body.size()) {
+    return Refuse(routing::ApiError{413, "The request body is too large.", "request_too_large"});
+  }
+  if (!body.Append(part.body())) {
+    return Refuse(routing::ApiError{503, "Too many request bodies are being read; try again.",
+                                    kMemoryCode, 1},
+                  kSaturated);
+  }
+  if (part.end_of_stream() || !duplex()) Decide();
+}
+
+void Exchange::DecideByLoad(Look look) {
+  if (look == Look::kTooLate) shared_.metrics.body_unseen.Add();
+  routing::Prepared prepared = shared_.deps.director.PrepareBodiless(
+      pending_->head.request_id, std::move(pending_->head.attributes));
+  if (!Place(prepared)) return;
+  SendHeadersReply(std::nullopt);
+  if (look == Look::kNoBody) return RequestDone();
+  state_ = duplex() ? State::kStreaming : State::kUnbuffered;
+  pending_.reset();
+}
+
+void Exchange::Decide() {
+  // The proxy gave an answer of its own meanwhile: there is nothing left to route.
+  if (response_.complete()) return RequestDone();
+  if (pending_->body->size() == 0) {
+    return Refuse(routing::ApiError{400, "The request body is empty.", "invalid_request"});
+  }
+  state_ = State::kDeciding;
+  if (shared_.deps.director.ShouldOffload(pending_->body->size())) return PrepareOnPool();
+  OnPrepared(shared_.deps.director.Prepare(pending_->head.request_id, pending_->kind.api,
+                                           pending_->body->view(),
+                                           std::move(pending_->head.attributes)));
+}
+
+void Exchange::PrepareOnPool() {
+  pending_->tokens_wanted = std::make_shared<std::atomic<bool>>(true);
+  auto result = std::make_shared<std::optional<Result<routing::Prepared>>>();
+  const auto work = [director = &shared_.deps.director, result, body = pending_->body,
+                     api = pending_->kind.api, id = pending_->head.request_id,
+                     attributes = pending_->head.attributes, wanted = pending_->tokens_wanted] {
+    if (!wanted->load(std::memory_order_relaxed)) return;
+    result->emplace(director->Prepare(id, api, body->view(), attributes));
+  };
+  const auto done = [this, result] {
+    if (*result) OnPrepared(std::move(**result));
+  };
+  sink_.StartTimer(shared_.options.decision_timeout);
+  if (!sink_.Offload(work, done)) {
+    shared_.metrics.decision_pool_full.Add();
+    PrepareByLoad("tokenization queue full");
+  }
+}
+
+void Exchange::OnDecisionTimeout() {
+  if (ended_ || state_ != State::kDeciding) return;
+  shared_.metrics.decision_timeouts.Add();
+  PrepareByLoad("tokenization took too long");
+}
+
+void Exchange::PrepareByLoad(const char* note) {
+  WP_LOG(kWarn, "extproc", "request routed by load", {"x-request-id", pending_->head.request_id},
+         {"reason", note});
+  OnPrepared(shared_.deps.director.PrepareByLoad(pending_->head.request_id, pending_->kind.api,
+                                                 pending_->body->view(), note,
+                                                 std::move(pending_->head.attributes)));
+}
+
+void Exchange::StopWaitingForTokens() {
+  if (pending_ == nullptr || pending_->tokens_wanted == nullptr) return;
+  sink_.StopTimer();
+  pending_->tokens_wanted->store(false, std::memory_order_relaxed);
+  pending_->tokens_wanted = nullptr;
+}
+
+void Exchange::OnPrepared(Result<routing::Prepared> prepared) {
+  if (ended_ || state_ != State::kDeciding) return;  // too late
+  StopWaitingForTokens();
+  if (response_.complete()) return RequestDone();
+  if (!prepared) return Refuse(prepared.error());
+  if (!Place(*prepared)) return;
+  const bool rewritten =
+      !prepared->target_model.empty() && prepared->target_model != prepared->view.model;
+  BodyBuffer& body = *pending_->body;
+  if (rewritten) {
+    body.Replace(prompt::ReplaceModel(body.view(), prepared->view, prepared->target_model));
+  }
+  if (!duplex()) return SendBufferedReply(rewritten);
+  SendHeadersReply(rewritten || pending_->head.content_length ? std::optional(body.size())
+                                                              : std::nullopt);
+  state_ = State::kEchoing;
+  Pump();
+}
+
+bool Exchange::Place(routing::Prepared& prepared) {
+  auto outcome = shared_.deps.director.Decide(prepared);
+  if (!outcome) {
+    Refuse(outcome.error());
+    return false;
+  }
+  outcome_.emplace(std::move(*outcome));
+  return true;
+}
+
+// ---- answering
+
+void Exchange::FillDecision(pb::CommonResponse& common, pb::ProcessingResponse& response,
+                            std::optional<size_t> content_length) const {
+  const std::string destination = fmt::format("{}", fmt::join(outcome_->destinations(), ","));
+  const RequestHead& head = pending_->head;
+  pb::HeaderMutation& mutation = *common.mutable_header_mutation();
+  common.set_clear_route_cache(true);
+  SetHeader(mutation, kDestinationHeader, destination);
+  if (head.own_request_id) SetHeader(mutation, "x-request-id", head.request_id);
+  if (content_length) SetHeader(mutation, "content-length", std::to_string(*content_length));
+  if (outcome_->pin_rank()) {
+    SetHeader(mutation, "x-data-parallel-rank", std::to_string(outcome_->rank()));
+  }
+  const scheduling::PickEffects& effects = outcome_->effects();
+  for (const auto& [name, value] : effects.request_headers) {
+    SetHeader(mutation, ToLower(name), value);
+  }
+
+  const int set = mutation.set_headers_size();
+  const auto remove = [&mutation, set](std::string_view name) {
+    for (int i = 0; i < set; ++i) {
+      if (mutation.set_headers(i).header().key() == name) return;
+    }
+    mutation.add_remove_headers()->assign(name);
+  };
+  for (const std::string_view name : ControlHeaders()) remove(name);
+  for (const std::string& name : head.unwanted) remove(name);
+  for (const std::string& name : effects.remove_request_headers) remove(ToLower(name));
+
+  pb::Struct& lb = Nested(*response.mutable_dynamic_metadata(), "envoy.lb");
+  *AddField(lb, kDestinationHeader).mutable_string_value() = destination;
+  if (shared_.options.emit_endpoint_scores) {
+    pb::Struct& scores = Nested(lb, "x-gateway-destination-endpoint-scores");
+    for (const auto& [name, score] : outcome_->scores()) {
+      AddField(scores, name).set_number_value(score);
+    }
+  }
+}
+
+void Exchange::SendHeadersReply(std::optional<size_t> content_length) {
+  Scratch scratch;
+  auto* const reply = scratch.Make<pb::ProcessingResponse>();
+  FillDecision(*reply->mutable_request_headers()->mutable_response(), *reply, content_length);
+  sink_.Send(Serialize(*reply));
+}
+
+void Exchange::SendBufferedReply(bool rewritten) {
+  Scratch scratch;
+  auto* const reply = scratch.Make<pb::ProcessingResponse>();
+  pb::CommonResponse& common = *reply->mutable_request_body()->mutable_response();
+  const std::string_view body = pending_->body->view();
+  FillDecision(common, *reply, rewritten ? std::optional(body.size()) : std::nullopt);
+  if (rewritten) common.mutable_body_mutation()->mutable_body()->assign(body);
+  sink_.Send(Serialize(*reply));
+  if (pending_->trailers) SendTrailersReply();
+  RequestDone();
+}
+
+void Exchange::SendEmptyReply(const pb::ProcessingRequest& message) {
+  Scratch scratch;
+  auto* const reply = scratch.Make<pb::ProcessingResponse>();
+  if (message.has_request_headers()) {
+    reply->mutable_request_headers();
+  } else {
+    reply->mutable_request_body();
+  }
+  sink_.Send(Serialize(*reply));
+}
+
+void Exchange::SendTrailersReply() {
+  Scratch scratch;
+  auto* const reply = scratch.Make<pb::ProcessingResponse>();
+  reply->mutable_request_trailers();
+  sink_.Send(Serialize(*reply));
+}
+
+// Gives the body back as far as the peer takes it.
+void Exchange::Pump() {
+  if (std::exchange(pumping_, true)) return;
+  const std::string_view body = pending_->body->view();
+  while (pending_->echoed < body.size() && sink_.queued_bytes() < kSendAhead) {
+    const std::string_view piece = body.substr(pending_->echoed, kMaxChunk);
+    pending_->echoed += piece.size();
+    const bool last = pending_->echoed == body.size() && !pending_->trailers;
+    sink_.Send(StreamedBody(Direction::kRequest, piece, last));
+  }
+  pumping_ = false;
+  if (pending_->echoed < body.size()) return;
+  if (pending_->trailers) SendTrailersReply();
+  RequestDone();
+}
+
+void Exchange::RequestDone() {
+  state_ = State::kDone;
+  pending_.reset();
+  if (skip_answer_) {
+    outcome_->Finish(200);
+    outcome_.reset();
+    return End(GrpcStatus::kOk);
+  }
+  EndIfHalfClosed();
+}
+
+// ---- ending
+
+void Exchange::Refuse(const Error& error) {
+  Refuse(routing::FromRouting(error), DroppedReason(error.code));
+}
+
+void Exchange::Refuse(const routing::ApiError& error, std::string_view dropped_reason) {
+  const ExtProcMetrics& metrics = shared_.metrics;
+  (error.status == 400         ? metrics.refused_invalid
+   : error.status == 404       ? metrics.refused_model
+   : error.status == 413       ? metrics.refused_too_large
+   : error.status == 429       ? metrics.refused_saturated
+   : error.code == kMemoryCode ? metrics.refused_memory
+   : error.status == 503       ? metrics.refused_no_endpoints
+                               : metrics.refused_other)
+      .Add();
+  StopWaitingForTokens();
+  Scratch scratch;
+  auto* const reply = scratch.Make<pb::ProcessingResponse>();
+  pb::ImmediateResponse& answer = *reply->mutable_immediate_response();
+  answer.mutable_status()->set_code(error.status);
+  for (const auto& [name, value] : routing::ErrorHeaders(error)) {
+    SetHeader(*answer.mutable_headers(), ToLower(name), value);
+  }
+  SetHeader(*answer.mutable_headers(), "x-request-id", pending_->head.request_id);
+  if (!dropped_reason.empty()) {
+    SetHeader(*answer.mutable_headers(), "x-llm-d-request-dropped-reason", dropped_reason);
+  }
+  answer.set_body(routing::ErrorBody(error));
+  answer.set_details(error.code);
+  sink_.Send(Serialize(*reply));
+  sink_.MarkComplete();
+  pending_.reset();
+  outcome_.reset();
+  End(GrpcStatus::kOk);
+}
+
+void Exchange::Violation(GrpcStatus status, const char* what) {
+  shared_.metrics.protocol_errors.Add();
+  WP_LOG(kVerbose, "extproc", "stream ended: protocol error", {"reason", what});
+  End(status, what);
+}
+
+void Exchange::End(GrpcStatus status, std::string_view message) {
+  if (ended_) return;
+  ended_ = true;
+  Close();
+  sink_.Finish(status, message);
+}
+
+void Exchange::Close() {
+  StopWaitingForTokens();
+  pending_.reset();
+  if (!outcome_) return;
+  // With no body of the answer to be seen, the end of the stream is the end of the answer.
+  if (response_.unseen()) {
+    outcome_->Finish(response_.status());
+  } else if (response_mode_ == pb::NONE && state_ == State::kDone && !response_.started()) {
+    outcome_->Finish(200);
+  } else {
+    outcome_->Abort();
+    shared_.metrics.aborts.Add();
+  }
+  outcome_.reset();
+}
+
+void Exchange::EndIfHalfClosed() {
+  if (!half_closed_ || ended_) return;
+  if (state_ == State::kDeciding || state_ == State::kEchoing) return;
+  End(state_ == State::kBuffering ? GrpcStatus::kCancelled : GrpcStatus::kOk);
+}
+
+}  // namespace warmpath::extproc
