@@ -15,6 +15,7 @@
 #include "base/units.h"
 #include "codec/yaml.h"
 #include "fleet/endpoint_text.h"
+#include "fleet/text_table.h"
 
 namespace warmpath::fleet {
 namespace {
@@ -74,7 +75,8 @@ class Reader {
     const YamlNode* list = nullptr;
     for (const auto& [key, value] : root->members) {
       if (key != "endpoints") {
-        return At(value.key_line, key, "unknown field; allowed: endpoints");
+        return At(value.key_line, key.substr(0, kMaxNameBytes),
+                  "unknown field; allowed: endpoints");
       }
       list = &value;
     }
@@ -99,8 +101,9 @@ class Reader {
 
  private:
   tl::unexpected<Error> At(int line, std::string_view field, std::string_view what) const {
-    return Fail(Code::kInvalidArgument, fmt::format("{}:{}: {}{}{}", source_, std::max(line, 1),
-                                                    field, field.empty() ? "" : ": ", what));
+    return Fail(Code::kInvalidArgument,
+                fmt::format("{}:{}: {}{}{}", source_, std::max(line, 1), PrintableText(field),
+                            field.empty() ? "" : ": ", PrintableText(what)));
   }
   static std::string Path(const Entry& entry, std::string_view field) {
     return fmt::format("endpoints[{}].{}", entry.index, field);
@@ -109,9 +112,9 @@ class Reader {
   std::string YamlError(std::string_view message) const {
     if (message.starts_with("line ")) {
       message.remove_prefix(5);
-      return fmt::format("{}:{}", source_, message);
+      return fmt::format("{}:{}", source_, PrintableText(message));
     }
-    return fmt::format("{}:1: {}", source_, message);
+    return fmt::format("{}:1: {}", source_, PrintableText(message));
   }
 
   Status ReadEntry(const YamlNode& node) {
@@ -150,7 +153,8 @@ class Reader {
     if (key == "labels") return ReadLabels(entry, value);
     if (key != "name" && key != "namespace" && key != "address" && key != "port" &&
         key != "events" && key != "replay") {
-      return At(line, Path(entry, key), fmt::format("unknown field; allowed: {}", kFields));
+      return At(line, Path(entry, key.substr(0, kMaxNameBytes)),
+                fmt::format("unknown field; allowed: {}", kFields));
     }
     if (!value.is_scalar()) return At(line, Path(entry, key), "must be a string");
     const std::string& text = value.scalar;

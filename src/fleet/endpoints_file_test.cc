@@ -129,6 +129,7 @@ TEST(EndpointsFile, ErrorsSayWhereAndWhat) {
   EXPECT_THAT(ErrorOf("endpoints: [3]"), HasSubstr("f.yaml:1: endpoints[0]: must be a map"));
   EXPECT_THAT(ErrorOf("endpoints: []\nother: 1\n"),
               HasSubstr("f.yaml:2: other: unknown field; allowed: endpoints"));
+  EXPECT_EQ(ErrorOf("\"a\\nb\": 1\n"), "f.yaml:1: a?b: unknown field; allowed: endpoints");
   EXPECT_THAT(ErrorOf("endpoints: [\n"), StartsWith("f.yaml:"));
   EXPECT_THAT(ErrorOf("- 1\n"), HasSubstr("must be a map"));
   for (const char* address : {"10.0.0.256", "10.0.0", "1", "a b", "http://x", "x:80", "-x", "''",

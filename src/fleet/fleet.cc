@@ -428,7 +428,7 @@ struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
       if (probe->removed) return;
       ++probe->failures;
       SetUnhealthy(*probe, answer.error().message);
-      return Schedule(probe, kReaskName);
+      return Schedule(probe, std::min(options.resolve_interval, kReaskName));
     }
     if (std::find(answer->begin(), answer->end(), probe->ip) != answer->end()) return;
     if (probe->ip.empty()) {
@@ -716,6 +716,7 @@ void Fleet::Start() {
     net::HttpClientOptions options;
     options.connect_timeout = self.options.request_timeout;
     options.max_idle_per_host = 4;
+    options.tls = self.options.tls;
     self.client = net::HttpClient::Create(self.loop, options);
     for (const auto& probe : probes) self.BeginRound(probe);
   });

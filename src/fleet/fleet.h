@@ -18,6 +18,10 @@
 #include "fleet/name_resolver.h"
 #include "net/loop.h"
 
+namespace warmpath::net {
+class TlsContext;
+}
+
 namespace warmpath::fleet {
 
 struct FleetOptions {
@@ -37,6 +41,7 @@ struct FleetOptions {
   Duration health_interval{};
   Duration resolve_interval = std::chrono::seconds(30);  // of DNS names
   NameLookup lookup = SystemLookup;                      // blocks; called on threads of the fleet
+  std::shared_ptr<net::TlsContext> tls{};                // of https endpoints and scrapes
   bool deprecated_metrics = true;                        // the names before llm_d_epp_ as well
 };
 

@@ -29,7 +29,7 @@ inline bool Eventually(const std::function<bool()>& condition) {
   return condition();
 }
 
-// As much of an engine as the fleet asks for.
+// As much of an engine as the fleet asks for, below any path.
 class FakeEngine {
  public:
   explicit FakeEngine(uint16_t port = 0, const std::string& host = "127.0.0.1") : loop_("engine") {
@@ -89,11 +89,11 @@ class FakeEngine {
     MutexLock lock(mutex_);
     host_ = exchange.request().headers.Get("host").value_or("");
     authorization_ = exchange.request().headers.Get("authorization").value_or("");
-    if (path == health_path_) {
+    if (path.ends_with(health_path_)) {
       ++healths;
       return exchange.Respond(health_status, {}, "");
     }
-    if (path == "/metrics" && !broken_metrics) {
+    if (path.ends_with("/metrics") && !broken_metrics) {
       ++scrapes;
       if (!metrics_.empty()) return exchange.Respond(200, {}, metrics_);
       return exchange.Respond(
@@ -103,12 +103,12 @@ class FakeEngine {
                       "block_size=\"16\",num_gpu_blocks=\"100\"}} 1\n",
                       waiting.load()));
     }
-    if (path == "/v1/models") {
+    if (path.ends_with("/v1/models")) {
       ++model_lists;
       return exchange.Respond(models_status, {},
                               fmt::format(R"({{"data":[{{"id":"{}","root":"r"}}]}})", model_));
     }
-    if (path == "/version") return exchange.Respond(200, {}, R"({"version":"0.14.1"})");
+    if (path.ends_with("/version")) return exchange.Respond(200, {}, R"({"version":"0.14.1"})");
     exchange.Respond(404, {}, "");
   }
 
