@@ -28,9 +28,17 @@ bool IsSendable(const HttpRequest& request) {
 
 ClientShared::ClientShared(Loop& owner, HttpClientOptions client_options)
     : loop(owner),
-      options(client_options),
-      pool(std::make_shared<ClientPool>(owner, client_options.idle_pool_timeout,
-                                        client_options.max_idle_per_host)) {}
+      options(std::move(client_options)),
+      pool(std::make_shared<ClientPool>(owner, options.idle_pool_timeout,
+                                        options.max_idle_per_host)) {}
+
+Result<std::shared_ptr<TlsContext>> ClientShared::Tls() const {
+  if (options.tls) return options.tls;
+  // The system's authorities are read once per process.
+  static const Result<std::shared_ptr<TlsContext>> system =
+      TlsContext::Client({.alpn = {"http/1.1"}});
+  return system;
+}
 
 ClientCall::ClientCall(std::shared_ptr<ClientShared> shared, const Url& url, HttpRequest request,
                        CallOptions options, CallHandlers handlers)
@@ -38,6 +46,7 @@ ClientCall::ClientCall(std::shared_ptr<ClientShared> shared, const Url& url, Htt
       address_(url.address),
       tls_(url.tls),
       host_(url.address.ToString()),
+      pool_key_(url.tls ? "https://" + host_ : host_),
       options_(options),
       handlers_(std::move(handlers)),
       answers_head_(request.method == "HEAD"),
@@ -87,11 +96,9 @@ void ClientCall::Resume() {
 // ---- connecting
 
 void ClientCall::Begin() {
-  if (tls_) {
-    FailCall(CallFailure::kConnect, Code::kUnsupported, "https is not supported");
-  } else if (!invalid_.empty()) {
+  if (!invalid_.empty()) {
     FailCall(CallFailure::kProtocol, Code::kInvalidArgument, invalid_);
-  } else if ((socket_ = shared_->pool->Take(host_))) {
+  } else if ((socket_ = shared_->pool->Take(pool_key_))) {
     OnConnected(/*reused=*/true);
   } else {
     ConnectNew();
@@ -136,7 +143,7 @@ void ClientCall::TryConnect() {
              fmt::format("cannot connect to {}: {}", host_, connect_error_));
     return;
   }
-  socket_ = std::make_unique<TcpSocket>(shared_->loop.impl().io);
+  socket_ = std::make_unique<ClientSocket>(shared_->loop.impl().io);
   socket_->async_connect(candidates_[next_candidate_++],
                          [self = shared_from_this()](const error_code& error) {
                            if (self->phase_ != Phase::kConnecting) return;
@@ -145,17 +152,39 @@ void ClientCall::TryConnect() {
                              self->TryConnect();
                              return;
                            }
-                           self->OnConnected(/*reused=*/false);
+                           self->OnSocketConnected();
                          });
+}
+
+void ClientCall::OnSocketConnected() {
+  error_code ignored;
+  socket_->set_option(tcp::no_delay(true), ignored);
+  socket_->non_blocking(true, ignored);
+  if (tls_) {
+    BeginTls();
+  } else {
+    OnConnected(/*reused=*/false);
+  }
+}
+
+void ClientCall::BeginTls() {
+  const auto context = shared_->Tls();
+  if (!context) {
+    FailCall(CallFailure::kConnect, context.error().code,
+             fmt::format("TLS with {}: {}", host_, context.error().message));
+    return;
+  }
+  socket_->tls = std::make_unique<TlsStream>((*context)->NewSession(address_.host));
+  if (!socket_->tls->reason().empty()) {
+    Broken(make_error_code(boost::system::errc::protocol_error));
+    return;
+  }
+  WatchRead();
+  SendMore();
 }
 
 void ClientCall::OnConnected(bool reused) {
   reused_ = reused;
-  if (!reused) {
-    error_code ignored;
-    socket_->set_option(tcp::no_delay(true), ignored);
-    socket_->non_blocking(true, ignored);
-  }
   phase_ = Phase::kHead;
   parser_.Reset(answers_head_);
   sent_ = 0;
@@ -168,19 +197,28 @@ void ClientCall::OnConnected(bool reused) {
 // ---- sending
 
 void ClientCall::SendMore() {
-  while (sent_ < head_.size() + body_->size()) {
+  if (watching_write_) return;
+  TlsStream* const tls = socket_->tls.get();
+  const bool sends_request = phase_ == Phase::kHead || phase_ == Phase::kBody;
+  while ((sends_request && sent_ < head_.size() + body_->size()) || (tls && tls->has_output())) {
     const size_t head_left = head_.size() - std::min(sent_, head_.size());
     const size_t body_sent = sent_ - (head_.size() - head_left);
-    const std::array<asio::const_buffer, 2> buffers{
-        asio::buffer(head_.data() + (head_.size() - head_left), head_left),
-        asio::buffer(body_->data() + body_sent, body_->size() - body_sent)};
+    std::string_view head = std::string_view(head_).substr(head_.size() - head_left);
+    std::string_view body = std::string_view(*body_).substr(body_sent);
+    if (!sends_request) head = body = {};
     error_code error;
-    const size_t size = socket_->write_some(buffers, error);
+    const size_t size =
+        tls ? tls->WriteSome(*socket_, head, body, error)
+            : socket_->write_some(
+                  std::array<asio::const_buffer, 2>{asio::buffer(head), asio::buffer(body)}, error);
     if (error == asio::error::would_block || error == asio::error::interrupted) {
+      watching_write_ = true;
       socket_->async_wait(TcpSocket::wait_write,
                           [self = shared_from_this(), socket = socket_.get()](const error_code& e) {
                             // The socket may have been replaced meanwhile.
-                            if (!e && self->socket_.get() == socket) self->SendMore();
+                            if (self->socket_.get() != socket) return;
+                            self->watching_write_ = false;
+                            if (!e) self->SendMore();
                           });
       return;
     }
@@ -198,6 +236,15 @@ void ClientCall::SendMore() {
 void ClientCall::WatchRead() {
   if (watching_read_ || paused_) return;
   watching_read_ = true;
+  if (socket_->tls && socket_->tls->peer_closed()) {
+    // The end is in the session: the socket need not show it.
+    asio::post(shared_->loop.impl().io, [self = shared_from_this(), socket = socket_.get()] {
+      if (self->socket_.get() != socket) return;
+      self->watching_read_ = false;
+      if (!self->paused_) self->OnReadable();
+    });
+    return;
+  }
   socket_->async_wait(TcpSocket::wait_read,
                       [self = shared_from_this(), socket = socket_.get()](const error_code& error) {
                         if (self->socket_.get() != socket) return;
@@ -207,18 +254,33 @@ void ClientCall::WatchRead() {
                       });
 }
 
-void ClientCall::OnReadable() {
+std::string_view ClientCall::Read(error_code& error) {
   auto& scratch = shared_->loop.impl().scratch;
+  TlsStream* const tls = socket_->tls.get();
+  if (!tls) return {scratch.data(), socket_->read_some(asio::buffer(scratch), error)};
+  std::string_view plaintext;
+  tls->ReadSome(shared_->loop, *socket_, plaintext, error);
+  if (!error && phase_ == Phase::kConnecting && tls->established()) {
+    OnConnected(/*reused=*/false);
+  } else if (!error && tls->has_output()) {
+    SendMore();
+  }
+  return plaintext;
+}
+
+void ClientCall::OnReadable() {
   error_code error;
-  const size_t size = socket_->read_some(asio::buffer(scratch), error);
+  const std::string_view input = Read(error);
   if (error == asio::error::would_block || error == asio::error::interrupted) {
     WatchRead();
   } else if (error) {
     Broken(error);
+  } else if (socket_->tls && input.empty()) {
+    WatchRead();
   } else {
     got_bytes_ = true;
     if (phase_ == Phase::kBody) deadline_.Set(options_.idle_timeout);
-    Parse({scratch.data(), size});
+    Parse(input);
   }
 }
 
@@ -265,26 +327,34 @@ void ClientCall::Parse(std::string_view input) {
 }
 
 void ClientCall::Broken(const error_code& error) {
+  const TlsStream* const tls = socket_->tls.get();
+  const std::string why = tls && !tls->reason().empty() ? tls->reason() : error.message();
+  if (phase_ == Phase::kConnecting) {
+    FailCall(CallFailure::kConnect, Code::kUnavailable, fmt::format("TLS with {}: {}", host_, why));
+    return;
+  }
   if (phase_ == Phase::kBody) {
-    if (error == asio::error::eof && parser_.Close() == Http1Parser::Event::kEnd) {
+    // With TLS only close_notify tells the end of a body from a cut connection.
+    const bool ended = error == asio::error::eof && (!tls || tls->peer_closed());
+    if (ended && parser_.Close() == Http1Parser::Event::kEnd) {
       socket_.reset();
       Complete();
       return;
     }
     FailCall(CallFailure::kAfterHead, Code::kUnavailable,
-             fmt::format("connection to {} lost in the answer: {}", host_, error.message()));
+             fmt::format("connection to {} lost in the answer: {}", host_, why));
     return;
   }
   if (reused_ && !replaced_ && !got_bytes_) {
     // The peer closed the idle connection as we took it.
     replaced_ = true;
-    watching_read_ = false;
+    watching_read_ = watching_write_ = false;
     socket_.reset();
     ConnectNew();
     return;
   }
   FailCall(CallFailure::kBeforeHead, Code::kUnavailable,
-           fmt::format("connection to {} lost before the answer: {}", host_, error.message()));
+           fmt::format("connection to {} lost before the answer: {}", host_, why));
 }
 
 // ---- ending
@@ -311,10 +381,12 @@ void ClientCall::Expired() {
 
 void ClientCall::Complete() {
   const bool sent_all = sent_ == head_.size() + body_->size() && !send_failed_;
-  if (socket_ && parser_.keep_alive() && sent_all) {
+  const TlsStream* const tls = socket_ ? socket_->tls.get() : nullptr;
+  const bool usable = !tls || (!tls->has_output() && !tls->peer_closed());
+  if (socket_ && parser_.keep_alive() && sent_all && usable) {
     error_code ignored;
     socket_->cancel(ignored);
-    shared_->pool->Put(host_, std::move(socket_));
+    shared_->pool->Put(pool_key_, std::move(socket_));
   }
   const auto on_end = std::move(handlers_.on_end);
   const CallHandlers dropped = std::exchange(handlers_, {});

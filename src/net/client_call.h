@@ -26,6 +26,9 @@ struct ClientShared {
   const HttpClientOptions options;
   std::shared_ptr<ClientPool> pool;
   std::unordered_set<std::shared_ptr<ClientCall>> calls;  // in flight
+
+  // The context for https.
+  Result<std::shared_ptr<TlsContext>> Tls() const;
 };
 
 class ClientCall : public std::enable_shared_from_this<ClientCall> {
@@ -46,10 +49,13 @@ class ClientCall : public std::enable_shared_from_this<ClientCall> {
   void ConnectNew();
   void Resolve();
   void TryConnect();
+  void OnSocketConnected();
+  void BeginTls();
   void OnConnected(bool reused);
   void SendMore();
   void WatchRead();
   void OnReadable();
+  std::string_view Read(error_code& error);
   void Parse(std::string_view input);
   void Broken(const error_code& error);
   void Expired();
@@ -60,7 +66,8 @@ class ClientCall : public std::enable_shared_from_this<ClientCall> {
   const std::shared_ptr<ClientShared> shared_;
   const HostPort address_;
   const bool tls_;
-  const std::string host_;  // pool key
+  const std::string host_;      // as in Host
+  const std::string pool_key_;  // plaintext and TLS apart
   const CallOptions options_;
   CallHandlers handlers_;
   std::string invalid_;  // why the request cannot be sent
@@ -71,7 +78,7 @@ class ClientCall : public std::enable_shared_from_this<ClientCall> {
   Phase phase_ = Phase::kConnecting;
   Deadline deadline_;
   Http1Parser parser_;
-  std::unique_ptr<TcpSocket> socket_;
+  std::unique_ptr<ClientSocket> socket_;
   asio::ip::basic_resolver<tcp, IoExecutor> resolver_;
   std::vector<tcp::endpoint> candidates_;
   size_t next_candidate_ = 0;
@@ -84,6 +91,7 @@ class ClientCall : public std::enable_shared_from_this<ClientCall> {
   bool got_bytes_ = false;
   bool paused_ = false;
   bool watching_read_ = false;
+  bool watching_write_ = false;
   bool parsing_ = false;
   std::string leftover_;  // read but not parsed, because the call was paused
 };

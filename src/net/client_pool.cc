@@ -6,14 +6,14 @@
 namespace warmpath::net {
 
 struct ClientPool::Idle {
-  Idle(ClientPool& pool, DeadlineWheel& wheel, std::string name, std::unique_ptr<TcpSocket> s)
+  Idle(ClientPool& pool, DeadlineWheel& wheel, std::string name, std::unique_ptr<ClientSocket> s)
       : host(std::move(name)), socket(std::move(s)), deadline(wheel, [this, &pool] {
           // The pool's own reference may be the last one.
           pool.Drop(self.lock());
         }) {}
 
   const std::string host;
-  std::unique_ptr<TcpSocket> socket;  // null once taken or dropped
+  std::unique_ptr<ClientSocket> socket;  // null once taken or dropped
   std::weak_ptr<Idle> self;
   Deadline deadline;
 };
@@ -25,7 +25,7 @@ ClientPool::~ClientPool() {
   Clear();
 }
 
-std::unique_ptr<TcpSocket> ClientPool::Take(const std::string& host) {
+std::unique_ptr<ClientSocket> ClientPool::Take(const std::string& host) {
   const auto found = hosts_.find(host);
   if (found == hosts_.end() || found->second.empty()) return nullptr;
   const std::shared_ptr<Idle> idle = std::move(found->second.back());
@@ -37,7 +37,7 @@ std::unique_ptr<TcpSocket> ClientPool::Take(const std::string& host) {
   return std::move(idle->socket);
 }
 
-void ClientPool::Put(const std::string& host, std::unique_ptr<TcpSocket> socket) {
+void ClientPool::Put(const std::string& host, std::unique_ptr<ClientSocket> socket) {
   auto& idle_here = hosts_[host];
   if (idle_here.size() >= max_idle_per_host_) return;
   auto idle = std::make_shared<Idle>(*this, loop_.impl().wheel, host, std::move(socket));

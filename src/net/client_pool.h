@@ -8,8 +8,14 @@
 
 #include "net/deadline_wheel.h"
 #include "net/loop_impl.h"
+#include "net/tls_stream.h"
 
 namespace warmpath::net {
+
+struct ClientSocket : TcpSocket {
+  using TcpSocket::TcpSocket;
+  std::unique_ptr<TlsStream> tls;  // null: plaintext
+};
 
 // A connection waiting for its next request. Bytes or a close from the peer while it waits make it
 // useless.
@@ -19,8 +25,8 @@ class ClientPool : public std::enable_shared_from_this<ClientPool> {
   ~ClientPool();
 
   // The connection used last, or null.
-  std::unique_ptr<TcpSocket> Take(const std::string& host);
-  void Put(const std::string& host, std::unique_ptr<TcpSocket> socket);
+  std::unique_ptr<ClientSocket> Take(const std::string& host);
+  void Put(const std::string& host, std::unique_ptr<ClientSocket> socket);
   void Clear();
 
  private:

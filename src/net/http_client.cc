@@ -40,7 +40,7 @@ struct FetchState {
 class Client final : public HttpClient {
  public:
   Client(Loop& loop, HttpClientOptions options)
-      : shared_(std::make_shared<ClientShared>(loop, options)) {}
+      : shared_(std::make_shared<ClientShared>(loop, std::move(options))) {}
 
   ~Client() override {
     const auto calls = std::exchange(shared_->calls, {});
@@ -102,17 +102,18 @@ class Client final : public HttpClient {
 }  // namespace
 
 std::unique_ptr<HttpClient> HttpClient::Create(Loop& loop, HttpClientOptions options) {
-  return std::make_unique<Client>(loop, options);
+  return std::make_unique<Client>(loop, std::move(options));
 }
 
 Result<HttpResponse> FetchBlocking(const Url& url, HttpRequest request, Duration timeout,
-                                   size_t max_body) {
+                                   size_t max_body, std::shared_ptr<TlsContext> tls) {
   Loop loop("fetch");
   loop.Start();
   std::promise<Result<HttpResponse>> answer;
   std::unique_ptr<HttpClient> client;
   loop.Run([&] {
     HttpClientOptions options;
+    options.tls = std::move(tls);
     options.connect_timeout = std::min<Duration>(options.connect_timeout, timeout);
     client = HttpClient::Create(loop, options);
     client->Fetch(url, std::move(request), timeout, max_body,

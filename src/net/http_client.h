@@ -14,17 +14,21 @@
 
 namespace warmpath::net {
 
+class TlsContext;
+
 struct HttpClientOptions {
   Duration connect_timeout = std::chrono::seconds(2);
   Duration idle_pool_timeout =
       std::chrono::seconds(55);  // shorter than uvicorn's and our own keep-alive
   size_t max_idle_per_host = 256;
   size_t max_head_bytes = 64 << 10;
+  // For https; null: the server is verified against the system's authorities.
+  std::shared_ptr<TlsContext> tls{};
 };
 
 // How a call failed decides whether it may be tried again elsewhere.
 enum class CallFailure {
-  kConnect,     // no connection: nothing was sent
+  kConnect,     // no connection, or no TLS session: nothing was sent
   kBeforeHead,  // connection lost after sending, before the response head was complete
   kAfterHead,   // lost, malformed or timed out in the body
   kTimeout,     // a deadline given by the caller passed before the head
@@ -67,7 +71,7 @@ class HttpClient {
   // Sends `request` (target relative to url.base_path; Host, Content-Length added when absent; body
   // byte for byte). Handlers are never called from inside Send. A pooled connection that turns out
   // to be closed by the peer before any byte of the answer is replaced by a fresh one once,
-  // silently. https is refused with kUnsupported in this version.
+  // silently. connect_timeout includes the TLS handshake.
   [[nodiscard]] virtual std::unique_ptr<HttpCall> Send(const Url& url, HttpRequest request,
                                                        CallOptions options,
                                                        CallHandlers handlers) = 0;
@@ -79,6 +83,6 @@ class HttpClient {
 
 // For command line tools: one request on a loop of its own, blocking.
 Result<HttpResponse> FetchBlocking(const Url& url, HttpRequest request, Duration timeout,
-                                   size_t max_body);
+                                   size_t max_body, std::shared_ptr<TlsContext> tls = nullptr);
 
 }  // namespace warmpath::net

@@ -15,6 +15,8 @@
 
 namespace warmpath::net {
 
+class TlsContext;
+
 // One request being answered. Loop-confined to the loop the handler was called on. The server keeps
 // it alive until it is answered and closed; the handler may keep the shared_ptr for as long as it
 // likes: after the connection is gone every call is a no-op.
@@ -59,6 +61,7 @@ struct HttpServerOptions {
   Duration idle_timeout = std::chrono::seconds(75);   // keep-alive between requests: closed
   Duration write_timeout = std::chrono::seconds(60);  // no byte accepted by the client: closed
   std::string server_name{};                          // Server header; empty: none
+  std::shared_ptr<TlsContext> tls{};                  // null: plaintext
   // Body of an error the server answers itself (bad framing 400, 408, 413, 431, 501); JSON by
   // default, OpenAI-shaped.
   std::function<std::string(int status, std::string_view reason)> error_body{};

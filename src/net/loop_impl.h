@@ -80,6 +80,7 @@ struct Loop::Impl {
   std::optional<SteadyTimer> wheel_timer;
   // What a socket's bytes are read into; valid until the handler that read them returns.
   std::array<char, 64 << 10> scratch;
+  std::string plaintext;  // of ciphertext in scratch; valid as long
 
   enum class State { kNew, kRunning, kStopped };
   std::atomic<State> state{State::kNew};

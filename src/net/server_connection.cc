@@ -114,6 +114,8 @@ ServerConnection::ServerConnection(Loop& loop, TcpSocket socket, std::string pee
       socket_(std::move(socket)),
       peer_(std::move(peer)),
       shared_(std::move(shared)),
+      tls_(shared_->options.tls ? std::make_unique<TlsStream>(shared_->options.tls->NewSession(""))
+                                : nullptr),
       gone_(std::move(gone)),
       deadline_(loop.impl().wheel, [this] { Expired(); }),
       parser_(Http1Parser::ForRequests({.max_head_bytes = shared_->options.max_head_bytes,
@@ -125,13 +127,22 @@ ServerConnection::~ServerConnection() {
 }
 
 void ServerConnection::Start() {
-  deadline_.Set(shared_->options.idle_timeout);
+  handshaking_ = tls_ != nullptr;
+  deadline_.Set(handshaking_ ? shared_->options.head_timeout : shared_->options.idle_timeout);
   WatchRead();
 }
 
 void ServerConnection::WatchRead() {
   if (watching_read_ || state_ == State::kClosed) return;
   watching_read_ = true;
+  if (tls_ && tls_->peer_closed() && state_ != State::kLinger) {
+    // The end is in the session: the socket need not show it.
+    asio::post(loop_.impl().io, [self = shared_from_this()] {
+      self->watching_read_ = false;
+      if (self->state_ != State::kClosed) self->OnReadable();
+    });
+    return;
+  }
   socket_.async_wait(TcpSocket::wait_read, [self = shared_from_this()](const error_code& error) {
     self->watching_read_ = false;
     if (error || self->state_ == State::kClosed) return;
@@ -148,28 +159,50 @@ void ServerConnection::WatchError() {
   });
 }
 
+// After the end of what is answered nothing is decrypted any more.
+std::string_view ServerConnection::Read(error_code& error) {
+  if (!tls_ || state_ == State::kLinger) {
+    auto& scratch = loop_.impl().scratch;
+    return {scratch.data(), socket_.read_some(asio::buffer(scratch), error)};
+  }
+  std::string_view plaintext;
+  tls_->ReadSome(loop_, socket_, plaintext, error);
+  if (tls_->has_output()) ScheduleFlush();
+  if (handshaking_ && tls_->established()) {
+    handshaking_ = false;
+    deadline_.Set(shared_->options.idle_timeout);
+  }
+  return plaintext;
+}
+
 void ServerConnection::OnReadable() {
-  auto& scratch = loop_.impl().scratch;
   error_code error;
-  const size_t size = socket_.read_some(asio::buffer(scratch), error);
+  const std::string_view input = Read(error);
   if (error == asio::error::would_block || error == asio::error::interrupted) {
     WatchRead();
   } else if (error == asio::error::eof && state_ == State::kHandling && response_ended_) {
     keep_alive_ = false;  // what is queued may still be read
+  } else if (error == boost::system::errc::protocol_error && tls_) {
+    WP_LOG(kDebug, "net", "TLS session failed", {"peer", peer_}, {"reason", tls_->reason()});
+    if (state_ == State::kIdle) {
+      Linger();  // the alert tells the peer why
+    } else {
+      PeerGone();
+    }
   } else if (error) {
     PeerGone();
-  } else if (state_ == State::kLinger) {
+  } else if (state_ == State::kLinger || (tls_ && input.empty())) {
     WatchRead();
   } else if (state_ == State::kHandling) {
     // Nothing more of a refused request is looked at.
-    if (exchange_) pending_.append(scratch.data(), size);
+    if (exchange_) pending_.append(input);
     if (pending_.size() < kMaxPipelinedBytes) {
       WatchRead();
     } else {
       WatchError();
     }
   } else {
-    Process({scratch.data(), size});
+    Process(input);
   }
 }
 
@@ -363,9 +396,11 @@ void ServerConnection::WatchWrite() {
 
 void ServerConnection::Flush() {
   if (state_ == State::kClosed || watching_write_) return;
-  while (queued() > 0) {
+  while (unsent()) {
     error_code error;
-    const size_t size = socket_.write_some(asio::buffer(out_.data() + sent_, queued()), error);
+    const std::string_view left(out_.data() + sent_, queued());
+    const size_t size = tls_ ? tls_->WriteSome(socket_, left, {}, error)
+                             : socket_.write_some(asio::buffer(left), error);
     if (error == asio::error::would_block || error == asio::error::interrupted) {
       if (state_ == State::kHandling) deadline_.Set(shared_->options.write_timeout);
       WatchWrite();
@@ -381,7 +416,7 @@ void ServerConnection::Flush() {
     out_.clear();
     if (out_.capacity() > kKeptOutputCapacity) out_ = std::string();
     sent_ = 0;
-    if (state_ == State::kHandling) deadline_.Clear();
+    if (state_ == State::kHandling && !unsent()) deadline_.Clear();
   } else if (sent_ > kKeptOutputCapacity && sent_ > out_.size() / 2) {
     out_.erase(0, sent_);
     sent_ = 0;
@@ -394,7 +429,13 @@ void ServerConnection::Flush() {
       if (state_ == State::kClosed) return;
     }
   }
-  if (queued() == 0 && response_ended_) FinishResponse();
+  if (unsent()) return;
+  if (response_ended_) {
+    FinishResponse();
+  } else if (state_ == State::kLinger) {
+    error_code ignored;
+    socket_.shutdown(TcpSocket::shutdown_send, ignored);
+  }
 }
 
 void ServerConnection::FinishResponse() {
@@ -422,9 +463,9 @@ void ServerConnection::Linger() {
   // Closing with unread input would reset the connection and could take the answer with it.
   state_ = State::kLinger;
   pending_ = std::string();
-  error_code ignored;
-  socket_.shutdown(TcpSocket::shutdown_send, ignored);
   deadline_.Set(kLingerTime);
+  if (tls_) tls_->Close(socket_);
+  Flush();  // close_notify, if it did not leave at once; then ours is the end
   WatchRead();
 }
 
@@ -468,7 +509,11 @@ void ServerConnection::Shut(bool tell_exchange, bool reset) {
   state_ = State::kClosed;
   deadline_.Clear();
   error_code ignored;
-  if (reset) socket_.set_option(asio::socket_base::linger(true, 0), ignored);
+  if (reset) {
+    socket_.set_option(asio::socket_base::linger(true, 0), ignored);
+  } else if (tls_ && !unsent()) {
+    tls_->Close(socket_);
+  }
   socket_.close(ignored);
   EndRequest();
   if (const auto gone = std::exchange(gone_, nullptr)) gone();

@@ -18,6 +18,7 @@
 #include "net/http1_parser.h"
 #include "net/http_server.h"
 #include "net/loop_impl.h"
+#include "net/tls_stream.h"
 
 namespace warmpath::net {
 
@@ -72,6 +73,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   void WatchWrite();
   void WatchError();
   void OnReadable();
+  std::string_view Read(error_code& error);
   void Process(std::string_view input);
   void OnHead(bool more_input);
   Duration BodyTimeLeft() const;
@@ -88,11 +90,13 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   void Expired();
   void Shut(bool tell_exchange, bool reset);
   size_t queued() const { return out_.size() - sent_; }
+  bool unsent() const { return queued() > 0 || (tls_ && tls_->has_output()); }
 
   Loop& loop_;
   TcpSocket socket_;
   const std::string peer_;
   const std::shared_ptr<ServerShared> shared_;
+  const std::unique_ptr<TlsStream> tls_;  // null: plaintext
   std::function<void()> gone_;
   Deadline deadline_;
   Http1Parser parser_;
@@ -115,6 +119,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   bool response_ended_ = false;
   bool keep_alive_ = false;  // after this response
   bool chunked_ = false;
+  bool handshaking_ = false;
   bool no_content_ = false;            // HEAD, 204, 304: what is written is dropped
   std::optional<uint64_t> body_left_;  // of a declared Content-Length
 };
