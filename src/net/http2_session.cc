@@ -20,13 +20,13 @@ constexpr double kControlFrameBurst = 50'000;
 constexpr double kSettingsCost = 50;       // a new initial window walks all streams
 constexpr double kResetBurstSeconds = 20;  // documented in GrpcServerOptions
 constexpr size_t kMaxQueuedAcks = 256;
-constexpr size_t kMaxContinuations = 8;
+constexpr int kMaxContinuations = 8;
 // Headers over max_header_bytes are dropped and answered; over this many times as much they are a
 // decompression bomb, and the connection ends.
 constexpr size_t kHeaderBombFactor = 16;
+constexpr size_t kFrameHeader = 9;
 constexpr Duration kDrainGrace = std::chrono::seconds(1);
 constexpr std::array<uint8_t, 8> kDrainPing = {'w', 'p', 'd', 'r', 'a', 'i', 'n', 0};
-constexpr size_t kFrameHeader = 9;
 
 void AppendBigEndian(std::string& out, uint32_t value) {
   for (int shift = 24; shift >= 0; shift -= 8) out += static_cast<char>(value >> shift);
@@ -42,6 +42,16 @@ struct Http2Session::Callbacks {
   static Http2Session& Self(void* user) { return *static_cast<Http2Session*>(user); }
   static Http2Stream* Find(nghttp2_session* session, int32_t id) {
     return static_cast<Http2Stream*>(nghttp2_session_get_stream_user_data(session, id));
+  }
+
+  static int BeginFrame(nghttp2_session*, const nghttp2_frame_hd* header, void* user) {
+    Http2Session& self = Self(user);
+    if (header->type != NGHTTP2_CONTINUATION) {
+      self.continuations_ = 0;
+    } else if (++self.continuations_ > kMaxContinuations) {
+      return self.FailConnection(NGHTTP2_ENHANCE_YOUR_CALM, "too many CONTINUATION frames");
+    }
+    return 0;
   }
 
   static int BeginHeaders(nghttp2_session*, const nghttp2_frame* frame, void* user) {
@@ -136,6 +146,7 @@ struct Http2Session::Callbacks {
     static nghttp2_session_callbacks* const table = [] {
       nghttp2_session_callbacks* made = nullptr;
       WP_CHECK(nghttp2_session_callbacks_new(&made) == 0);
+      nghttp2_session_callbacks_set_on_begin_frame_callback(made, BeginFrame);
       nghttp2_session_callbacks_set_on_begin_headers_callback(made, BeginHeaders);
       nghttp2_session_callbacks_set_on_header_callback(made, Header);
       nghttp2_session_callbacks_set_on_frame_recv_callback(made, FrameReceived);
@@ -157,7 +168,8 @@ struct Http2Session::Callbacks {
       // Envoy ends every stream by a reset: this class counts those that matter itself.
       nghttp2_option_set_stream_reset_rate_limit(made, UINT64_MAX / 2, UINT64_MAX / 2);
       nghttp2_option_set_max_outbound_ack(made, kMaxQueuedAcks);
-      nghttp2_option_set_max_continuations(made, kMaxContinuations);
+      // nghttp2 counts the pieces in which frame headers arrive; this class counts frames.
+      nghttp2_option_set_max_continuations(made, (kMaxContinuations + 1) * kFrameHeader);
       return made;
     }();
     return options;
@@ -253,7 +265,9 @@ size_t Http2Session::queued_frames() const {
 bool Http2Session::finished() const {
   if (failed_) return true;
   if (nghttp2_session_want_write(session_) != 0) return false;
-  return drain_ != DrainState::kNoticed && nghttp2_session_want_read(session_) == 0;
+  // After the notice alone nghttp2 would end an idle connection before its grace is over.
+  const bool in_grace = drain_ == DrainState::kNoticed && !closed_;
+  return !in_grace && nghttp2_session_want_read(session_) == 0;
 }
 
 // ---- what nghttp2 reports

@@ -108,8 +108,9 @@ class Http2Session {
   uint32_t error_code_ = 0;
   std::string error_;
   size_t unanswered_pings_ = 0;
-  bool busy_ = false;  // Receive, Produce, Tick or Close is under way: no OnWork
-  bool work_ = false;  // something was queued since Produce looked
+  int continuations_ = 0;  // of the header block under way
+  bool busy_ = false;      // Receive, Produce, Tick or Close is under way: no OnWork
+  bool work_ = false;      // something was queued since Produce looked
   bool failed_ = false;
   bool closed_ = false;
   bool settings_received_ = false;

@@ -384,7 +384,9 @@ TEST_F(Http2SessionTest, FloodsOfContinuationsEndTheConnection) {
   std::string bytes(begin, sizeof begin);
   const char more[] = {0, 0, 1, 9, 0, 0, 0, 0, 1, static_cast<char>(0x86)};
   for (int i = 0; i < 1'000; ++i) bytes.append(more, sizeof more);
-  EXPECT_FALSE(session().Receive(bytes));
+  const Status received = session().Receive(bytes);
+  ASSERT_FALSE(received);
+  EXPECT_EQ(received.error().message, "too many CONTINUATION frames");
   EXPECT_EQ(log_.begun, 0);
 }
 
