@@ -3,11 +3,14 @@
 #include "extproc/exchange.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 
 #include "extproc/testing.h"
+#include "kv/keys.h"
 
 namespace warmpath::extproc {
 namespace {
@@ -165,8 +168,8 @@ class ExchangeTest : public ::testing::Test {
   }
   double Value(const std::string& series) {
     const std::string text = metrics_.Render();
-    const size_t at = text.find(series + " ");
-    return at == std::string::npos ? -1 : std::stod(text.substr(at + series.size() + 1));
+    const size_t at = text.find("\n" + series + " ");
+    return at == std::string::npos ? -1 : std::stod(text.substr(at + series.size() + 2));
   }
 
   ManualClock clock_;
@@ -416,13 +419,28 @@ TEST_F(ExchangeTest, AModelIsRewrittenInPlaceAndTheLengthFollows) {
 }
 
 TEST_F(ExchangeTest, TheSameBodyGetsTheDecisionItGetsFromTheGateway) {
-  auto prepared = director_.Prepare("other", prompt::Api::kCompletions, kBody);
+  const auto tokenizer = prompt::Tokenizer::Load(WARMPATH_TOKENIZERS "/qwen3");
+  ASSERT_TRUE(tokenizer);
+  director_.SetEncoder(
+      "", std::make_shared<const prompt::Encoder>(*tokenizer, prompt::EncoderOptions{}));
+  std::vector<kv::TokenId> ids(160);
+  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<kv::TokenId>(100 + i);
+  const kv::BlockKey root = kv::RootKey(16, "", "");
+  std::vector<index::BlockAlias> blocks;
+  for (const kv::BlockKey key : kv::PrefixKeys(root, ids, 16)) blocks.push_back({key, key});
+  const auto warm = fleet_.snapshot()->endpoints[2];
+  index_.Store({warm->id, 0}, index::Tier::kGpu, 0, root, blocks);
+
+  const std::string body = fmt::format(R"({{"model":"m","prompt":[{}]}})", fmt::join(ids, ","));
+  auto prepared = director_.Prepare("other", prompt::Api::kCompletions, body);
   ASSERT_TRUE(prepared);
   auto outcome = director_.Decide(*prepared);
   ASSERT_TRUE(outcome);
-  const std::string expected = outcome->endpoint().address();
+  EXPECT_EQ(outcome->endpoint().address(), warm->address());
+  EXPECT_EQ(outcome->predicted_cached_tokens(), 144u);
   outcome->Finish(200);
-  EXPECT_EQ(Route(), expected);
+  EXPECT_EQ(Route(body), warm->address());
+  EXPECT_EQ(director_.FindRecord("R1")->endpoints[2].cached_tokens, 144u);
 }
 
 struct RefusedBody {
