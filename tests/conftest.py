@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+import envoy
 import harness
 
 EVENTS = {"enable_kv_cache_events": True, "publisher": "zmq", "endpoint": "tcp://*:0", "replay_endpoint": "tcp://*:0"}
@@ -40,6 +41,26 @@ class Factory:
         for engine in engines:
             args += ["--endpoint", engine if isinstance(engine, str) else harness.endpoint_flag(engine)]
         return self._start(harness.Router, "serve", [*args, *flags], env)
+
+    def epp(self, *flags, engines=(), env=None, tokenizer=True, secure=False):
+        args = ["epp", "--grpc-host", "127.0.0.1", "--grpc-port", 0, "--grpc-health-port", 0, "--metrics-host", "127.0.0.1", "--metrics-port", 0,
+                "--model", harness.MODEL, "--drain-timeout", "5s"]
+        if not secure:
+            args += ["--secure-serving=false"]
+        if tokenizer:
+            args += ["--tokenizer", harness.TOKENIZER]
+        for engine in engines:
+            args += ["--endpoint", engine if isinstance(engine, str) else harness.endpoint_flag(engine)]
+        return self._start(harness.Router, "epp", [*args, *flags], env)
+
+    def envoy(self, epp, *args, **kwargs):
+        """In front of a picker (or of an address where one should be)."""
+        address = epp if isinstance(epp, str) else epp.listeners["grpc"]
+        directory = self.directory / f"envoy{len(self.started)}"
+        directory.mkdir()
+        process = envoy.Envoy(directory, address, *args, **kwargs)
+        self.started.append(process)
+        return process
 
     def stop(self):
         for process in reversed(self.started):

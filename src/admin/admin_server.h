@@ -16,6 +16,7 @@
 #include "index/kv_index.h"
 #include "net/address.h"
 #include "net/loop.h"
+#include "net/tls.h"
 #include "routing/director.h"
 
 namespace warmpath::admin {
@@ -23,6 +24,7 @@ namespace warmpath::admin {
 struct AdminOptions {
   net::HostPort listen{"127.0.0.1", 9090};
   size_t max_body_bytes = size_t{64} << 20;  // of explain and tokenize; over it 413
+  std::shared_ptr<net::TlsContext> tls{};    // null: plaintext
 };
 
 struct Readiness {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cctype>
 #include <string>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "app/cli_flags.h"
 #include "app/commands.h"
 #include "app/demo.h"
+#include "app/epp_flags.h"
 #include "app/process.h"
 
 namespace warmpath::app {
@@ -28,91 +30,6 @@ void AddEnvironment(CLI::App& app) {
   }
   for (CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; }))
     AddEnvironment(*sub);
-}
-
-// A repeatable flag given by the environment holds its values separated by white space.
-void SplitOnSpaces(std::vector<std::string>& values) {
-  std::vector<std::string> out;
-  for (const std::string& value : values) {
-    for (const std::string_view part : Split(value, ' ')) {
-      if (!Trim(part).empty()) out.emplace_back(Trim(part));
-    }
-  }
-  values = std::move(out);
-}
-
-void AddServe(CLI::App& root, Action& action) {
-  static ServeCommand command;
-  ServeOptions& o = command.options;
-  CLI::App& app = *root.add_subcommand(
-      "serve", "route requests to engines: an OpenAI-compatible HTTP front door");
-  app.add_option("--endpoint", o.endpoints,
-                 "an engine, repeatable: "
-                 "http://host:8000[,events=tcp://host:5557][,replay=tcp://host:5657][,dp=N]"
-                 "[,name=NAME][,label.KEY=VALUE]; events=none for an engine without events")
-      ->type_name("URL[,key=value...]")
-      ->group("Engines");
-  app.add_option("--model", o.model,
-                 "served model; learned from the engines' /v1/models when not given")
-      ->group("Engines");
-  app.add_option("--tokenizer", o.tokenizer,
-                 "where tokenizer.json and tokenizer_config.json are: a directory, or a name in "
-                 "the Hugging Face "
-                 "cache; found by the model's name when not given")
-      ->type_name("DIR|NAME")
-      ->group("Engines");
-  app.add_option("--engine-api-key-file", o.engine_api_key_file,
-                 "key sent to engines where the client sends none")
-      ->type_name("FILE")
-      ->group("Engines");
-  app.add_option("--kv-events-bind", o.kv_events_bind,
-                 "bind here for KV events and let the engines connect, for example tcp://*:5557")
-      ->type_name("ADDRESS")
-      ->group("Engines");
-  app.add_option("--listen", o.listen, "gateway address, repeatable; port 0 picks a free one")
-      ->type_name("HOST:PORT")
-      ->default_str("127.0.0.1:8080")
-      ->group("Gateway");
-  AddSize(app, "--max-request-body", o.max_request_body, "64MiB",
-          "larger bodies are refused with 413")
-      ->group("Gateway");
-  AddDuration(app, "--decision-timeout", o.decision_timeout, "1s",
-              "a request whose tokens take longer is routed by load, and counted")
-      ->group("Gateway");
-  app.add_flag("--expose-decision", o.expose_decision,
-               "answers carry x-warmpath-endpoint and x-warmpath-cached-tokens (predicted)")
-      ->group("Gateway");
-  AddDuration(app, "--drain-timeout", o.drain_timeout, "30s",
-              "how long a stop waits for requests under way")
-      ->group("Gateway");
-  app.add_option("--config-file", o.config_file,
-                 "EndpointPickerConfig (YAML); without one requests go by expected cost")
-      ->type_name("FILE")
-      ->group("Routing");
-  app.add_option("--config-text", o.config_text, "the same as text")
-      ->type_name("YAML")
-      ->group("Routing");
-  AddSize(app, "--index-memory", o.index_memory_bytes, "1GiB", "hard budget of the KV-block index")
-      ->group("Routing");
-  app.add_option("--threads", o.threads, "gateway threads; 0 = one per core")
-      ->check(CLI::Range(0, 256))
-      ->group("Process");
-  AddPort(app, "--metrics-port", o.metrics_port, "9090",
-          "/metrics, /healthz, /readyz, /api/v1 and the dashboard; 0 picks a free one")
-      ->group("Observability");
-  app.add_option("--metrics-host", o.metrics_host, "address of the metrics port")
-      ->default_str("127.0.0.1")
-      ->group("Observability");
-  AddParsed(app, "--metrics-beat-interval", o.metrics_beat_interval, ParseFlagDuration, "DURATION",
-            "60s", "how often \"metrics beat\" is logged; 0 = never")
-      ->group("Observability");
-  AddReadyFile(app, command.ready_file);
-  AddCommon(app);
-  app.callback([&action] {
-    SplitOnSpaces(command.options.endpoints);
-    SplitOnSpaces(command.options.listen);
-    action = [] { return RunServe(command); };
-  });
 }
 
 void AddDemo(CLI::App& root, Action& action) {
@@ -192,8 +109,22 @@ void AddConfig(CLI::App& root, Action& action) {
   CLI::App& check = *app.add_subcommand(
       "check", "validate files; exit 2 and file:line: on the first error of each");
   check.add_option("FILE", files, "configuration files")->required();
+  static bool allow_experimental = false;
+  check.add_flag("--allow-experimental-plugins", allow_experimental,
+                 "accept plugins of llm-d's stability level Alpha");
   AddCommon(check);
-  check.callback([&action] { action = [] { return RunConfigCheck(files); }; });
+  check.callback([&action] { action = [] { return RunConfigCheck(files, allow_experimental); }; });
+  CLI::App& compatibility = *app.add_subcommand(
+      "compatibility", "every plugin, flag and metric of llm-d's and its state here, as Markdown");
+  compatibility.callback([&action, &root] {
+    action = [&root] { return RunCompatibility(PickerFlagRows(*root.get_subcommand("epp"))); };
+  });
+}
+
+int UsageError(std::string_view command, std::string message) {
+  std::replace(message.begin(), message.end(), '\n', ' ');
+  fmt::print(stderr, "{}: {} (see {} --help)\n", command, message, command);
+  return kExitUsage;
 }
 
 // One line that names the flag, the value and what is allowed.
@@ -211,11 +142,7 @@ int UsageError(const CLI::App& root, const CLI::ParseError& error, const char* f
       message += " " + command->get_name();
     }
   }
-  for (char& c : message) {
-    if (c == '\n') c = ' ';
-  }
-  fmt::print(stderr, "{}: {} (see {} --help)\n", name, message, name);
-  return kExitUsage;
+  return UsageError(name, std::move(message));
 }
 
 }  // namespace
@@ -228,14 +155,23 @@ int RunCli(int argc, char** argv) {
   root.set_help_all_flag("--help-all", "help of every command");
   Action action;
   AddServe(root, action);
+  AddEpp(root, action);
   AddDemo(root, action);
   AddSim(root, action);
   AddBench(root, action);
   AddClientCommands(root, action);
   AddConfig(root, action);
   AddEnvironment(root);
+  std::vector<std::string> arguments(argv + 1, argv + argc);
+  if (!arguments.empty() && arguments.front() == "epp") {
+    auto normalized = NormalizeEppArguments(root, {arguments.begin() + 1, arguments.end()});
+    if (!normalized) return UsageError("warmpath epp", normalized.error().message);
+    arguments = std::move(*normalized);
+    arguments.insert(arguments.begin(), "epp");
+  }
   try {
-    root.parse(argc, argv);
+    std::reverse(arguments.begin(), arguments.end());  // the order CLI11's vector overload reads
+    root.parse(arguments);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return root.exit(error);
     return UsageError(root, error, argc > 1 ? argv[1] : nullptr);

@@ -9,6 +9,7 @@
 #include <CLI/Formatter.hpp>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "base/log.h"
 #include "base/units.h"
@@ -19,8 +20,14 @@ namespace warmpath::app {
 using Action = std::function<int()>;
 
 // Each adds its subcommand to `root` and, when it is the one chosen, sets `action`.
+void AddServe(CLI::App& root, Action& action);
+void AddEpp(CLI::App& root, Action& action);
 void AddSim(CLI::App& root, Action& action);
 void AddBench(CLI::App& root, Action& action);
+
+// The arguments after "epp", in the one spelling its flags are declared in.
+Result<std::vector<std::string>> NormalizeEppArguments(const CLI::App& root,
+                                                       const std::vector<std::string>& arguments);
 
 // A flag whose text `parse` turns into a value; its error becomes the usage error, naming the flag.
 template <typename T, typename Parse>
@@ -78,13 +85,13 @@ inline CLI::Option* AddPort(CLI::App& app, const std::string& flag, uint16_t& ta
       "PORT", fallback, help);
 }
 
-// Flags of every subcommand.
-inline void AddCommon(CLI::App& app) {
+// Flags of every subcommand. Verbosities above 5 act as 5.
+inline void AddCommon(CLI::App& app, int max_verbosity = 5) {
   const std::string group = "Logging";
   app.add_option_function<int>(
          "-v,--verbosity", [](const int& level) { SetLogVerbosity(level); },
          "0 errors, 1 warnings, 2 info, 3 verbose, 4 debug (\"Got pod scores\"), 5 trace")
-      ->check(CLI::Range(0, 5))
+      ->check(CLI::Range(0, max_verbosity))
       ->type_name("0..5")
       ->default_str("2")
       ->group(group);

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "app/serve.h"
+#include "base/result.h"
+#include "config/compatibility.h"
 #include "load/bench.h"
 #include "sim/sim.h"
 
@@ -17,6 +19,23 @@ struct ServeCommand {
   std::string ready_file;
 };
 int RunServe(const ServeCommand& command);
+
+struct EppCommand {
+  ServeCommand serve;  // options.picker is set
+  std::string pool_name;
+  std::string pool_namespace;
+  std::string pool_group;
+  std::string endpoint_selector;
+  std::string endpoint_target_ports;
+  bool leader_election = false;
+  bool metrics_endpoint_auth = true;
+  std::string destination_key;
+  std::string destination_namespace;
+};
+// What the flags ask for together; fills in what the environment says (NAMESPACE).
+// kInvalidArgument: a usage error in llm-d's words. kUnsupported: valid, and needs Kubernetes.
+Status CheckPickerFlags(EppCommand& command);
+int RunEpp(EppCommand& command);
 
 struct SimCommand {
   sim::SimOptions options;
@@ -45,6 +64,8 @@ int RunEndpoints(const ClientCommand& command);
 int RunExplain(const ClientCommand& command);
 int RunTokenize(const ClientCommand& command);
 
-int RunConfigCheck(const std::vector<std::string>& files);
+int RunConfigCheck(const std::vector<std::string>& files, bool allow_experimental);
+// docs/llm-d-compatibility.md on standard output. `flags`: the endpoint picker's.
+int RunCompatibility(const std::vector<config::CompatibilityRow>& flags);
 
 }  // namespace warmpath::app

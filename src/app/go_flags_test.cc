@@ -8,9 +8,9 @@
 namespace warmpath::app {
 namespace {
 
-const std::vector<GoFlag> kFlags = {{"pool-name", false},   {"pool-namespace", false},
+const std::vector<GoFlag> kFlags = {{"pool-name", false},        {"pool-namespace", false},
                                     {"verbosity", false, {"v"}}, {"grpc-port", false},
-                                    {"enable-pprof", true}, {"secure-serving", true}};
+                                    {"enable-pprof", true},      {"secure-serving", true}};
 
 std::string Normalized(std::string_view line) {
   std::vector<std::string> arguments;
@@ -20,8 +20,9 @@ std::string Normalized(std::string_view line) {
 }
 
 TEST(GoFlags, EverySpellingIsTheFlag) {
-  EXPECT_EQ(Normalized("-poolName gaie -poolNamespace=ns --v 4 --grpcPort 9002 --enablePprof=true"),
-            "--pool-name=gaie --pool-namespace=ns --verbosity=4 --grpc-port=9002 --enable-pprof=true");
+  EXPECT_EQ(
+      Normalized("-poolName gaie -poolNamespace=ns --v 4 --grpcPort 9002 --enablePprof=true"),
+      "--pool-name=gaie --pool-namespace=ns --verbosity=4 --grpc-port=9002 --enable-pprof=true");
   EXPECT_EQ(Normalized("--pool-name=gaie -v=5 -grpc-port 0"),
             "--pool-name=gaie --verbosity=5 --grpc-port=0");
 }

@@ -23,12 +23,48 @@ using namespace std::chrono_literals;
 // Long enough for every engine to have been asked once.
 constexpr int kTableWaitMs = 2500;
 constexpr int kPollMs = 50;
+// Of --drain-timeout, for requests that are still under way when nothing new is taken any more.
+constexpr Duration kDrainReserve = 2s;
 
 bool AllAsked(const fleet::Snapshot& snapshot) {
   for (const auto& endpoint : snapshot.endpoints) {
     if (endpoint->health == fleet::Health::kUnknown) return false;
   }
   return true;
+}
+
+// Logs where everything listens and writes the ready file.
+Status Announce(const ServeInstance& serve, const std::string& ready_file) {
+  std::vector<std::pair<std::string, std::string>> listeners;
+  for (size_t i = 0; i < serve.gateway_urls().size(); ++i) {
+    listeners.emplace_back(i == 0 ? "gateway" : fmt::format("gateway_{}", i),
+                           serve.gateway_urls()[i]);
+    WP_LOG(kInfo, "serve", "gateway listening", {"url", serve.gateway_urls()[i]});
+  }
+  if (!serve.grpc_address().empty()) {
+    listeners.emplace_back("grpc", serve.grpc_address());
+    listeners.emplace_back("health", serve.health_address());
+    WP_LOG(kInfo, "serve", "ext_proc listening", {"address", serve.grpc_address()});
+    WP_LOG(kInfo, "serve", "gRPC health listening", {"address", serve.health_address()});
+  }
+  listeners.emplace_back("metrics", serve.metrics_url());
+  WP_LOG(kInfo, "serve", "dashboard, API and metrics", {"url", serve.metrics_url()});
+  if (serve.kv_events_port() != 0) {
+    listeners.emplace_back("kv_events", fmt::format("tcp://*:{}", serve.kv_events_port()));
+    WP_LOG(kInfo, "serve", "KV events bound", {"port", serve.kv_events_port()});
+  }
+  return WriteReadyFile(ready_file, listeners);
+}
+
+// Prints the fleet once every engine was asked, then waits for a signal.
+void WaitWithTable(const ServeInstance& serve) {
+  for (int waited = 0; waited < kTableWaitMs && !AllAsked(*serve.endpoints()); waited += kPollMs) {
+    if (WaitForStopSignal(kPollMs)) return;
+  }
+  if (LogEnabled(LogLevel::kInfo) && GetLogFormat() == LogFormat::kConsole) {
+    fmt::print(stderr, "{}", fleet::DescribeTable(*serve.endpoints()));
+  }
+  WaitForStopSignal();
 }
 
 }  // namespace
@@ -38,35 +74,39 @@ int RunServe(const ServeCommand& command) {
   if (!instance) return ReportError(instance.error());
   ServeInstance& serve = **instance;
   serve.Start();
-
-  std::vector<std::pair<std::string, std::string>> listeners;
-  for (size_t i = 0; i < serve.gateway_urls().size(); ++i) {
-    listeners.emplace_back(i == 0 ? "gateway" : fmt::format("gateway_{}", i),
-                           serve.gateway_urls()[i]);
-    WP_LOG(kInfo, "serve", "gateway listening", {"url", serve.gateway_urls()[i]});
-  }
-  listeners.emplace_back("metrics", serve.metrics_url());
-  WP_LOG(kInfo, "serve", "dashboard, API and metrics", {"url", serve.metrics_url()});
-  if (serve.kv_events_port() != 0) {
-    listeners.emplace_back("kv_events", fmt::format("tcp://*:{}", serve.kv_events_port()));
-    WP_LOG(kInfo, "serve", "KV events bound", {"port", serve.kv_events_port()});
-  }
-  if (auto written = WriteReadyFile(command.ready_file, listeners); !written)
+  if (auto written = Announce(serve, command.ready_file); !written)
     return ReportError(written.error());
-
-  bool stopping = false;
-  for (int waited = 0; !stopping && waited < kTableWaitMs && !AllAsked(*serve.endpoints());
-       waited += kPollMs) {
-    stopping = WaitForStopSignal(kPollMs);
-  }
-  if (!stopping) {
-    if (LogEnabled(LogLevel::kInfo) && GetLogFormat() == LogFormat::kConsole) {
-      fmt::print(stderr, "{}", fleet::DescribeTable(*serve.endpoints()));
-    }
-    WaitForStopSignal();
-  }
+  WaitWithTable(serve);
   WP_LOG(kInfo, "serve", "draining; a second signal ends at once");
+  serve.BeginDrain();
   serve.Stop(command.options.drain_timeout);
+  return kExitOk;
+}
+
+int RunEpp(EppCommand& command) {
+  if (auto checked = CheckPickerFlags(command); !checked) return ReportError(checked.error());
+  const ServeOptions& options = command.serve.options;
+  auto instance = ServeInstance::Create(options);
+  if (!instance) return ReportError(instance.error());
+  ServeInstance& serve = **instance;
+  if (command.metrics_endpoint_auth) {
+    WP_LOG(kInfo, "serve", "metrics authentication is off: it needs a Kubernetes API",
+           {"flag", "--metrics-endpoint-auth"});
+  }
+  serve.Start();
+  if (auto written = Announce(serve, command.serve.ready_file); !written)
+    return ReportError(written.error());
+  WaitWithTable(serve);
+
+  // Health says NOT_SERVING first; proxies that ask it move away while their requests still work.
+  // Nobody connected means nobody to wait for.
+  WP_LOG(kInfo, "serve", "draining; a second signal ends at once");
+  serve.BeginDrain();
+  const auto end = std::chrono::steady_clock::now() + options.drain_timeout;
+  while (serve.grpc_connections() > 0 && std::chrono::steady_clock::now() + kDrainReserve < end) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(kPollMs));
+  }
+  serve.Stop(std::max<Duration>(Duration::zero(), end - std::chrono::steady_clock::now()));
   return kExitOk;
 }
 

@@ -7,8 +7,11 @@
 #include <fstream>
 #include <iterator>
 #include <thread>
+#include <utility>
 
 #include "admin/admin_server.h"
+#include "app/discovery.h"
+#include "app/picker.h"
 #include "app/tokenizer_loader.h"
 #include "base/log.h"
 #include "base/pool.h"
@@ -20,6 +23,7 @@
 #include "index/kv_index.h"
 #include "net/loop.h"
 #include "routing/director.h"
+#include "routing/metric_names.h"
 #include "scheduling/scheduler.h"
 
 namespace warmpath::app {
@@ -29,21 +33,27 @@ using namespace std::chrono_literals;
 
 constexpr Duration kTickPeriod = 100ms;
 constexpr size_t kMaxQueuedTokenizations = 1024;
+constexpr Duration kMinScrapeInterval = 50ms;
+constexpr Duration kHealthInterval = 1s;  // of engines whose /metrics answers
+// Where engines of the first generation's guide connect to.
+constexpr const char* kLegacyBind = "tcp://*:5557";
 
 Result<config::LoadedConfig> LoadConfig(const ServeOptions& options) {
   if (!options.config_file.empty() && !options.config_text.empty()) {
     return Fail(Code::kInvalidArgument, "--config-file and --config-text exclude each other");
   }
-  if (!options.config_file.empty()) return config::LoadConfigFile(options.config_file);
+  const config::LoadOptions load{options.allow_experimental_plugins};
+  if (!options.config_file.empty()) return config::LoadConfigFile(options.config_file, load);
   if (!options.config_text.empty())
-    return config::LoadConfigText(options.config_text, "--config-text");
+    return config::LoadConfigText(options.config_text, "--config-text", load);
+  if (options.llm_d_defaults) return config::DefaultEppConfig();
   config::LoadedConfig defaults;
   defaults.scheduler = scheduling::DefaultSchedulerSpec();
   return defaults;
 }
 
 // A flag's own mistakes; what the configuration file says is checked where it is read.
-Status CheckFlags(const ServeOptions& options, const std::vector<fleet::EndpointSpec>& specs) {
+Status CheckFlags(const ServeOptions& options) {
   constexpr std::string_view kScheme = "tcp://";
   const std::string_view bind = options.kv_events_bind;
   const size_t colon = bind.starts_with(kScheme) ? bind.rfind(':') : 0;
@@ -54,13 +64,66 @@ Status CheckFlags(const ServeOptions& options, const std::vector<fleet::Endpoint
                 fmt::format("--kv-events-bind {}: must be tcp://*:PORT or tcp://ADDRESS:PORT",
                             JsonQuote(bind)));
   }
-  for (const fleet::EndpointSpec& spec : specs) {
-    if (!spec.url.tls) continue;
-    return Fail(Code::kInvalidArgument,
-                fmt::format("--endpoint {}: https engines are not supported; use http://",
-                            JsonQuote(spec.url.ToString())));
-  }
   return {};
+}
+
+// The configuration's scraping, changed by what the old flags say of the default engine's series.
+Result<fleet::ScrapeConfig> MakeScrapeConfig(fleet::ScrapeConfig scrape, const ScrapeFlags& flags) {
+  if (!flags.path.empty()) scrape.path = flags.path;
+  if (flags.port != 0) scrape.port = flags.port;
+  const std::vector<std::pair<std::string, const std::string*>> given = {
+      {"total-queued-requests-metric", &flags.queued_metric},
+      {"total-running-requests-metric", &flags.running_metric},
+      {"kv-cache-usage-percentage-metric", &flags.kv_usage_metric},
+      {"lora-info-metric", &flags.lora_metric},
+      {"cache-info-metric", &flags.cache_info_metric}};
+  fleet::EngineMetrics engine;
+  for (const std::vector<fleet::EngineMetrics>* engines :
+       {&fleet::BuiltInEngines(), &std::as_const(scrape.engines)}) {
+    for (const fleet::EngineMetrics& known : *engines) {
+      if (known.engine == scrape.default_engine) engine = known;
+    }
+  }
+  const std::vector<fleet::MetricSpec*> targets = {
+      &engine.queued, &engine.running, &engine.kv_usage, &engine.lora, &engine.cache_info};
+  std::string named;
+  for (size_t i = 0; i < given.size(); ++i) {
+    if (given[i].second->empty()) continue;
+    auto spec = fleet::ParseMetricSpec(*given[i].second);
+    if (!spec) return Fail(spec.error(), "--" + given[i].first);
+    *targets[i] = *spec;
+    named += (named.empty() ? "--" : ", --") + given[i].first;
+  }
+  if (!named.empty()) {
+    WP_LOG(kWarn, "config", "deprecated flags set the series of the default engine",
+           {"flags", named}, {"engine", scrape.default_engine},
+           {"instead", "engineConfigs of core-metrics-extractor"});
+    std::erase_if(scrape.engines, [&](const auto& e) { return e.engine == engine.engine; });
+    scrape.engines.push_back(std::move(engine));
+  }
+  return scrape;
+}
+
+// For https engines; null when there is nothing special about them.
+Result<std::shared_ptr<net::TlsContext>> MakeEngineTls(const ServeOptions& options) {
+  if (options.engine_ca_file.empty()) return nullptr;
+  net::TlsClientOptions tls;
+  tls.ca_file = options.engine_ca_file;
+  auto context = net::TlsContext::Client(tls);
+  if (!context) return Fail(context.error(), "--engine-ca-file");
+  return context;
+}
+
+Result<std::shared_ptr<net::TlsContext>> MakeMetricsTls(const ServeOptions& options) {
+  if (options.metrics_cert_dir.empty()) {
+    if (options.metrics_client_ca_file.empty()) return nullptr;
+    return Fail(Code::kInvalidArgument, "\"metrics-client-ca-file\" requires \"metrics-cert-dir\"");
+  }
+  net::TlsServerOptions tls;
+  tls.cert_dir = options.metrics_cert_dir;
+  tls.client_ca_file = options.metrics_client_ca_file;
+  tls.alpn = {"http/1.1"};
+  return net::TlsContext::Server(tls);
 }
 
 Result<std::string> ReadSecret(const std::string& path) {
@@ -88,12 +151,16 @@ struct ServeInstance::Impl {
   std::unique_ptr<events::EventsManager> events;
   std::unique_ptr<routing::Director> director;
   std::unique_ptr<TokenizerLoader> tokenizers;
-  std::unique_ptr<gateway::Gateway> gateway;
+  std::unique_ptr<Discovery> discovery;
+  std::unique_ptr<gateway::Gateway> gateway;  // null: none
+  std::unique_ptr<Picker> picker;             // null: none
   std::unique_ptr<admin::AdminServer> admin;
   net::Timer tick;
   std::vector<std::string> gateway_urls;
   std::string metrics_host;
+  std::string metrics_scheme;
   std::atomic<bool> started{false};
+  std::atomic<bool> draining{false};
   bool stopped = false;
 
   bool Ready(std::string* why_not) const {
@@ -101,13 +168,53 @@ struct ServeInstance::Impl {
       if (why_not != nullptr) *why_not = what;
       return false;
     };
-    if (!started.load()) return missing("starting or draining");
+    if (!started.load() || draining.load()) return missing("starting or draining");
     if (!tokenizers->settled()) return missing("tokenizer not loaded yet");
     const auto snapshot = fleet->snapshot();
     for (const auto& endpoint : snapshot->endpoints) {
       if (endpoint->health == fleet::Health::kHealthy) return true;
     }
     return missing("no engine is healthy");
+  }
+
+  Status BindGateway(const ServeOptions& options, const std::string& api_key,
+                     const std::shared_ptr<net::TlsContext>& engine_tls) {
+    if (options.listen.empty()) return {};
+    gateway::GatewayOptions gateway_options;
+    for (const std::string& address : options.listen) {
+      auto parsed = net::ParseHostPort(address);
+      if (!parsed) return Fail(parsed.error(), "--listen " + address);
+      gateway_options.listen.push_back(*parsed);
+    }
+    gateway_options.server.max_body_bytes = options.max_request_body;
+    gateway_options.decision_timeout = options.decision_timeout;
+    gateway_options.expose_decision = options.expose_decision;
+    gateway_options.engine_api_key = api_key;
+    gateway_options.client.tls = engine_tls;
+    WP_TRY(gateway, gateway::Gateway::Create(*loops, gateway_options,
+                                             {*director, *fleet, *pool, metrics, clock}));
+    for (const net::HostPort& address : gateway->addresses()) {
+      gateway_urls.push_back("http://" + address.ToString());
+    }
+    return {};
+  }
+
+  Status BindPicker(const ServeOptions& options, const config::LoadedConfig& config) {
+    if (!options.picker) return {};
+    extproc::ExtProcOptions base;
+    base.decision_timeout = options.decision_timeout;
+    base.max_request_body = options.max_request_body;
+    base.parsers = {config.parse_openai, config.parse_vllmhttp, config.parse_passthrough};
+    const auto health = [this] {
+      extproc::HealthInputs inputs;
+      inputs.pool_synced = started.load();
+      inputs.draining = draining.load();
+      return inputs;
+    };
+    WP_TRY(picker, Picker::Create(
+                       *options.picker, base,
+                       {*loops, *admin_loop, {*director, *fleet, *pool, metrics, clock, health}}));
+    return {};
   }
 };
 
@@ -124,22 +231,30 @@ Result<std::unique_ptr<ServeInstance>> ServeInstance::Create(const ServeOptions&
   for (const std::string& warning : config.warnings) {
     WP_LOG(kWarn, "config", "configuration", {"note", warning});
   }
-  if (config.kv_events_port != 0 || config.kv_replay_port != 0) {
-    WP_LOG(kWarn, "config", "configuration",
-           {"note",
-            "podDiscoveryConfig: no pods are discovered here; give each engine's ports in "
-            "--endpoint as events= and replay="});
+  std::string bind = options.kv_events_bind;
+  if (bind.empty()) bind = config.kv_events_bind;
+  if (bind.empty() && config.legacy_cache_tracking && options.llm_d_defaults) bind = kLegacyBind;
+  DiscoveryOptions discovery;
+  if (!options.endpoints_file.empty()) discovery.endpoint_files.push_back({options.endpoints_file});
+  if (!config.discovery_file.empty()) {
+    discovery.endpoint_files.push_back({config.discovery_file, config.watch_discovery_file});
   }
-  const std::string bind =
-      options.kv_events_bind.empty() ? config.kv_events_bind : options.kv_events_bind;
-  if (options.endpoints.empty()) {
+  discovery.policy_file = options.policy_file;
+  if (config.kv_events_port != 0) discovery.defaults.events_port = config.kv_events_port;
+  if (!bind.empty() && config.kv_events_port == 0) discovery.defaults.events_port = 0;
+  discovery.defaults.replay_port = config.kv_replay_port;
+  if (options.endpoints.empty() && discovery.endpoint_files.empty()) {
     return Fail(Code::kInvalidArgument,
-                "--endpoint is needed at least once, for example --endpoint http://127.0.0.1:8000");
+                "no endpoints: give --endpoint at least once, for example --endpoint "
+                "http://127.0.0.1:8000, or --endpoints-file");
   }
   WP_TRY(std::vector<fleet::EndpointSpec> specs,
          fleet::ParseEndpoints(options.endpoints, !bind.empty()));
-  WP_RETURN_IF_ERROR(CheckFlags(options, specs));
-  WP_TRY(s.scheduler, scheduling::Scheduler::Create(config.scheduler));
+  WP_RETURN_IF_ERROR(CheckFlags(options));
+  discovery.fixed = std::move(specs);
+  WP_TRY(s.scheduler,
+         scheduling::Scheduler::Create(config.scheduler,
+                                       {options.allow_experimental_plugins, &s.metrics, &s.clock}));
   WP_TRY(std::string api_key, ReadSecret(options.engine_api_key_file));
 
   const size_t threads =
@@ -147,15 +262,26 @@ Result<std::unique_ptr<ServeInstance>> ServeInstance::Create(const ServeOptions&
   s.index = std::make_unique<index::KvIndex>(options.index_memory_bytes);
   s.control = std::make_unique<net::Loop>("control");
   s.admin_loop = std::make_unique<net::Loop>("admin");
-  s.loops = std::make_unique<net::LoopGroup>("gateway", threads);
+  s.loops = std::make_unique<net::LoopGroup>("io", threads);
   s.pool = std::make_unique<CpuPool>("tokenize", threads, kMaxQueuedTokenizations);
 
   fleet::FleetOptions fleet_options;
   fleet_options.api_key = api_key;
+  fleet_options.pool_name = options.pool_name;
+  fleet_options.active_interval = std::max<Duration>(
+      kMinScrapeInterval, config.scrape_interval.value_or(options.refresh_metrics_interval));
+  fleet_options.gauges_interval = options.refresh_prometheus_metrics_interval;
+  fleet_options.staleness = options.metrics_staleness_threshold;
+  WP_TRY(const std::shared_ptr<net::TlsContext> engine_tls, MakeEngineTls(options));
+  fleet_options.tls = engine_tls;
+  fleet_options.deprecated_metrics = false;  // all old names come from routing::AddDeprecatedNames
+  fleet_options.health_interval = kHealthInterval;
+  WP_TRY(fleet_options.scrape, MakeScrapeConfig(config.scrape, options.scrape));
   s.fleet = std::make_unique<fleet::Fleet>(*s.control, fleet_options, s.metrics, s.clock);
 
   events::EventsOptions events_options;
   events_options.bind = bind;
+  events_options.topic_filter = config.topic_filter;
   WP_TRY(s.events, events::EventsManager::Create(events_options, *s.index, s.metrics, s.clock));
 
   routing::DirectorOptions director_options;
@@ -164,6 +290,11 @@ Result<std::unique_ptr<ServeInstance>> ServeInstance::Create(const ServeOptions&
   } else if (config.metrics_logging_interval) {
     director_options.beat_interval = *config.metrics_logging_interval;
   }
+  director_options.add_estimated_output_tokens = config.add_estimated_output_tokens;
+  director_options.output_ratio = config.output_ratio;
+  director_options.max_estimated_output_tokens = config.max_estimated_output_tokens;
+  director_options.estimate = config.estimate;
+  director_options.any_model = options.picker && options.picker->conformance_test_headers;
   s.director = std::make_unique<routing::Director>(
       routing::DirectorDeps{*s.fleet, *s.index, s.events.get(), *s.scheduler, s.metrics, s.clock},
       director_options);
@@ -179,25 +310,15 @@ Result<std::unique_ptr<ServeInstance>> ServeInstance::Create(const ServeOptions&
       std::make_unique<TokenizerLoader>(options.model, options.tokenizer, *s.director, warm_up);
   WP_RETURN_IF_ERROR(s.tokenizers->LoadExplicit());
 
-  gateway::GatewayOptions gateway_options;
-  for (const std::string& address : options.listen) {
-    auto parsed = net::ParseHostPort(address);
-    if (!parsed) return Fail(parsed.error(), "--listen " + address);
-    gateway_options.listen.push_back(*parsed);
-  }
-  gateway_options.server.max_body_bytes = options.max_request_body;
-  gateway_options.decision_timeout = options.decision_timeout;
-  gateway_options.expose_decision = options.expose_decision;
-  gateway_options.engine_api_key = api_key;
-  WP_TRY(s.gateway, gateway::Gateway::Create(*s.loops, gateway_options,
-                                             {*s.director, *s.fleet, *s.pool, s.metrics, s.clock}));
-  for (const net::HostPort& address : s.gateway->addresses()) {
-    s.gateway_urls.push_back("http://" + address.ToString());
-  }
+  WP_RETURN_IF_ERROR(s.BindGateway(options, api_key, engine_tls));
+  WP_RETURN_IF_ERROR(s.BindPicker(options, config));
 
   admin::AdminOptions admin_options;
   admin_options.listen = {options.metrics_host, options.metrics_port};
   admin_options.max_body_bytes = options.max_request_body;
+  WP_TRY(admin_options.tls, MakeMetricsTls(options));
+  s.metrics_scheme = admin_options.tls != nullptr ? "https://" : "http://";
+  if (options.deprecated_metric_names) routing::AddDeprecatedNames(s.metrics);
   s.metrics_host = options.metrics_host;
   Impl* raw = impl.get();
   WP_TRY(s.admin, admin::AdminServer::Create(
@@ -212,7 +333,7 @@ Result<std::unique_ptr<ServeInstance>> ServeInstance::Create(const ServeOptions&
     raw->events->SetEndpoints(snapshot);
     raw->tokenizers->OnFleet(snapshot);
   });
-  s.fleet->SetEndpoints(std::move(specs));
+  WP_TRY(s.discovery, Discovery::Create(std::move(discovery), *s.fleet, *s.director, s.metrics));
   return std::unique_ptr<ServeInstance>(new ServeInstance(std::move(impl)));
 }
 
@@ -222,7 +343,11 @@ void ServeInstance::Start() {
   s.events->Start();
   s.events->SetEndpoints(*s.fleet->snapshot());
   s.fleet->Start();
-  s.control->Run([&s] { s.tick = s.control->Every(kTickPeriod, [&s] { s.director->Tick(); }); });
+  s.control->Run([&s] {
+    s.tick = s.control->Every(kTickPeriod, [&s] { s.director->Tick(); });
+    s.discovery->Start(*s.control);
+    if (s.picker != nullptr) s.picker->WatchCertificate(*s.control);
+  });
   s.loops->Start();
   s.admin_loop->Start();
   s.started = true;
@@ -232,12 +357,20 @@ void ServeInstance::Stop(Duration deadline) {
   Impl& s = *impl_;
   if (s.stopped) return;
   s.stopped = true;
-  if (!s.started.exchange(false)) return;
-  s.gateway->Stop(deadline);
+  if (!s.started.load()) return;
+  s.draining = true;
+  const TimePoint until = s.clock.Now() + deadline;
+  if (s.gateway != nullptr) s.gateway->Stop(deadline);
+  if (s.picker != nullptr) s.picker->Stop(std::max(Duration::zero(), until - s.clock.Now()));
+  s.started = false;
   s.loops->Stop();
   s.pool->Stop();
   s.fleet->Stop();
-  s.control->Run([&s] { s.tick.Cancel(); });
+  s.control->Run([&s] {
+    s.tick.Cancel();
+    s.discovery->Stop();
+    if (s.picker != nullptr) s.picker->StopWatching();
+  });
   s.events->Stop();
   s.admin->Stop();
   s.admin_loop->Stop();
@@ -248,10 +381,23 @@ const std::vector<std::string>& ServeInstance::gateway_urls() const {
   return impl_->gateway_urls;
 }
 std::string ServeInstance::metrics_url() const {
-  return "http://" + net::HostPort{impl_->metrics_host, impl_->admin->port()}.ToString();
+  return impl_->metrics_scheme +
+         net::HostPort{impl_->metrics_host, impl_->admin->port()}.ToString();
 }
 uint16_t ServeInstance::kv_events_port() const {
   return impl_->events->bound_port();
+}
+std::string ServeInstance::grpc_address() const {
+  return impl_->picker == nullptr ? "" : impl_->picker->grpc_address();
+}
+std::string ServeInstance::health_address() const {
+  return impl_->picker == nullptr ? "" : impl_->picker->health_address();
+}
+void ServeInstance::BeginDrain() {
+  impl_->draining = true;
+}
+size_t ServeInstance::grpc_connections() const {
+  return impl_->picker == nullptr ? 0 : impl_->picker->connections();
 }
 bool ServeInstance::Ready(std::string* why_not) const {
   return impl_->Ready(why_not);
