@@ -168,7 +168,9 @@ struct Http2Session::Callbacks {
       // Envoy ends every stream by a reset: this class counts those that matter itself.
       nghttp2_option_set_stream_reset_rate_limit(made, UINT64_MAX / 2, UINT64_MAX / 2);
       nghttp2_option_set_max_outbound_ack(made, kMaxQueuedAcks);
-      // nghttp2 counts the pieces in which frame headers arrive; this class counts frames.
+      // nghttp2 counts the pieces in which frame headers arrive, so its limit has room for headers
+      // cut at every byte; BeginFrame counts frames. Of a block already refused nghttp2 reports no
+      // more frames: there its own limit is the only one, and nothing is kept.
       nghttp2_option_set_max_continuations(made, (kMaxContinuations + 1) * kFrameHeader);
       return made;
     }();

@@ -378,15 +378,42 @@ TEST_F(Http2SessionTest, FloodsOfAnsweredPingsEndTheConnectionToo) {
   EXPECT_LT(rounds, 600);
 }
 
+// How many CONTINUATION frames of a header block are taken before the connection ends.
+int ContinuationsTaken(Http2Session& session, std::string_view block, size_t step) {
+  const char begin[] = {0, 0, 1, 1, 0, 0, 0, 0, 1, static_cast<char>(0x83)};
+  if (!session.Receive({begin, sizeof begin})) return -1;
+  std::string frame("\0\0\0\x09\0\0\0\0\x01", 9);
+  frame[2] = static_cast<char>(block.size());
+  frame += block;
+  for (int taken = 0; taken < 1'000; ++taken) {
+    for (size_t at = 0; at < frame.size(); at += step) {
+      if (!session.Receive(std::string_view(frame).substr(at, step))) return taken;
+    }
+  }
+  return 1'000;
+}
+
 TEST_F(Http2SessionTest, FloodsOfContinuationsEndTheConnection) {
   ASSERT_TRUE(Exchange());
-  const char begin[] = {0, 0, 1, 1, 0, 0, 0, 0, 1, static_cast<char>(0x83)};
-  std::string bytes(begin, sizeof begin);
-  const char more[] = {0, 0, 1, 9, 0, 0, 0, 0, 1, static_cast<char>(0x86)};
-  for (int i = 0; i < 1'000; ++i) bytes.append(more, sizeof more);
-  const Status received = session().Receive(bytes);
-  ASSERT_FALSE(received);
-  EXPECT_EQ(received.error().message, "too many CONTINUATION frames");
+  EXPECT_EQ(ContinuationsTaken(session(), "", SIZE_MAX), 8);
+  EXPECT_EQ(log_.begun, 0);
+  std::string out;
+  session().Produce(out, SIZE_MAX);
+  client_.Input(out);
+  EXPECT_EQ(client_.goaway_code, static_cast<uint32_t>(NGHTTP2_ENHANCE_YOUR_CALM));
+}
+
+TEST_F(Http2SessionTest, ContinuationsCountTheSameHoweverTheyAreCut) {
+  ASSERT_TRUE(Exchange());
+  EXPECT_EQ(ContinuationsTaken(session(), "", 1), 8);
+}
+
+TEST_F(Http2SessionTest, FloodsOfContinuationsOfARefusedBlockEndTheConnection) {
+  ASSERT_TRUE(Exchange());
+  // The scheme twice: the block is refused, and what follows of it only skipped.
+  const int taken = ContinuationsTaken(session(), "\x86", SIZE_MAX);
+  EXPECT_GT(taken, 0);
+  EXPECT_LT(taken, 100);
   EXPECT_EQ(log_.begun, 0);
 }
 
