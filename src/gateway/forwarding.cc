@@ -30,6 +30,14 @@ net::Headers UpstreamHeaders(const net::Headers& client, const std::string& requ
   return forwarded;
 }
 
+net::Headers RoutingHeadersOf(const net::Headers& client) {
+  net::Headers headers;
+  for (const auto& [name, value] : client) {
+    if (!routing::ChoosesDestination(name)) headers.Add(name, value);
+  }
+  return headers;
+}
+
 net::Headers DownstreamHeaders(net::Headers upstream, const std::string& request_id) {
   net::RemoveHopByHop(upstream);
   upstream.Set(kRequestId, request_id);

@@ -26,6 +26,18 @@ TEST(UpstreamHeaders, StripsWhatIsNotForTheEngine) {
   EXPECT_EQ(sent.fields(), expected);
 }
 
+TEST(RoutingHeadersOf, KeepsWhatIsAClientsToSay) {
+  const net::Headers kept = RoutingHeadersOf({{"x-llm-d-inference-objective", "batch"},
+                                              {"X-Session-Token", "t"},
+                                              {"X-LLM-D-Model-Name-Rewrite", "m"},
+                                              {"x-gateway-destination-endpoint-subset", "e"},
+                                              {"x-data-parallel-rank", "1"},
+                                              {"x-prefiller-host-port", "e"}});
+  const std::vector<net::Headers::Field> expected = {{"x-llm-d-inference-objective", "batch"},
+                                                     {"X-Session-Token", "t"}};
+  EXPECT_EQ(kept.fields(), expected);
+}
+
 TEST(UpstreamHeaders, TheEngineKeyStandsInForAMissingAuthorization) {
   EXPECT_EQ(UpstreamHeaders({}, "id", "key").Get("authorization"), "Bearer key");
   EXPECT_FALSE(UpstreamHeaders({}, "id", "").Get("authorization"));

@@ -196,6 +196,79 @@ TEST_F(GatewayTest, TheDecisionIsShownAndTheRankPinnedWhenAskedFor) {
   EXPECT_TRUE(rank == "0" || rank == "1") << rank;
 }
 
+TEST_F(GatewayTest, ARewriteChangesTheModelAndNothingElseOfTheBody) {
+  std::vector<std::string> received;
+  StartEngines(2, [&](int n, Exchange exchange) {
+    received.push_back(exchange->request().body);
+    if (n == 0) {
+      exchange->Respond(503, {}, "busy");
+    } else {
+      Ok(exchange);
+    }
+  });
+  director_.SetPolicies(std::make_shared<const routing::Policies>(
+      routing::Policies{{}, {{"canary", 1, {{{"m"}, {{"adapter", 1}}}}}}}));
+  StartGateway();
+  const std::string answer =
+      Ask(Post(R"({ "seed":9007199254740993, "model" : "m","prompt":[1,2,3] })"));
+  EXPECT_EQ(answer.substr(0, 15), "HTTP/1.1 200 OK");
+  const std::string expected =
+      R"({ "seed":9007199254740993, "model" : "adapter","prompt":[1,2,3] })";
+  EXPECT_EQ(received, (std::vector<std::string>{expected, expected})) << "a retry asks the same";
+}
+
+TEST_F(GatewayTest, AClientNamesItsObjectiveButNeitherModelNorEndpointBeyondTheBody) {
+  net::Headers received;
+  std::string body;
+  StartEngines(1, [&](int, Exchange exchange) {
+    received = exchange->request().headers;
+    body = exchange->request().body;
+    Ok(exchange);
+  });
+  StartGateway();
+  Ask(Post(kBody,
+           "x-llm-d-model-name-rewrite: adapter\r\nx-gateway-model-name-rewrite: adapter\r\n"
+           "x-gateway-inference-fairness-id: tenant\r\nx-llm-d-inference-objective: batch\r\n"));
+  EXPECT_EQ(body, kBody);
+  for (const auto& [name, value] : received) {
+    EXPECT_FALSE(name.starts_with("x-llm-d") || name.starts_with("x-gateway")) << name;
+  }
+  EXPECT_NE(metrics_.Render().find("llm_d_epp_request_total{fairness_id=\"tenant\",model_name="
+                                   "\"m\",priority=\"0\",target_model_name=\"m\"} 1"),
+            std::string::npos);
+}
+
+TEST_F(GatewayTest, WhatPluginsSetOnAnAnswerReachesTheClient) {
+  auto scheduler =
+      scheduling::Scheduler::Create({.plugins = {{"session-affinity-scorer", "", "{}"}},
+                                     .profiles = {},
+                                     .saturation_detector = ""},
+                                    {.allow_experimental = true});
+  ASSERT_TRUE(scheduler) << scheduler.error().message;
+  routing::Director director{{fleet_, index_, &events_, **scheduler, metrics_, SystemClock()}, {}};
+  StartEngines(2, [](int, Exchange exchange) { Ok(exchange); });
+  GatewayOptions options;
+  options.listen = {{"127.0.0.1", 0}};
+  options.expose_decision = true;
+  gateway_ = *Gateway::Create(loops_, options, {director, fleet_, pool_, metrics_, SystemClock()});
+  loops_.Start();
+  const auto value_of = [](const std::string& answer, const std::string& name) {
+    const size_t at = answer.find(name + ": ");
+    if (at == std::string::npos) return std::string();
+    const size_t from = at + name.size() + 2;
+    return answer.substr(from, answer.find("\r\n", from) - from);
+  };
+  const std::string first = Ask(Post(kBody));
+  const std::string token = value_of(first, "x-session-token");
+  ASSERT_FALSE(token.empty()) << first;
+  for (int i = 0; i < 4; ++i) {
+    const std::string next = Ask(Post(kBody, "x-session-token: " + token + "\r\n"));
+    EXPECT_EQ(value_of(next, "x-warmpath-endpoint"), value_of(first, "x-warmpath-endpoint"));
+  }
+  gateway_->Stop(0s);
+  gateway_.reset();
+}
+
 TEST_F(GatewayTest, StreamsArriveAsTheyAreWritten) {
   std::mutex mutex;
   Exchange stream;

@@ -38,19 +38,24 @@ void ProxiedRequest::Start() {
   if (shared_->deps.director.ShouldOffload(body_->size())) {
     PrepareOnPool();
   } else {
-    OnPrepared(shared_->deps.director.Prepare(request_id_, api_, *body_));
+    OnPrepared(shared_->deps.director.Prepare(request_id_, api_, *body_, Attributes()));
   }
 }
 
 // ---- preparing
 
+routing::RequestAttributes ProxiedRequest::Attributes() const {
+  return {RoutingHeadersOf(exchange_->request().headers), std::nullopt};
+}
+
 void ProxiedRequest::PrepareOnPool() {
   tokens_wanted_ = std::make_shared<std::atomic<bool>>(true);
   const auto work = [weak = weak_from_this(), loop = &exchange_->loop(), body = body_,
                      director = &shared_->deps.director, id = request_id_, api = api_,
-                     wanted = tokens_wanted_] {
+                     wanted = tokens_wanted_, attributes = Attributes()] {
     if (!wanted->load(std::memory_order_relaxed)) return;
-    auto result = std::make_shared<Result<routing::Prepared>>(director->Prepare(id, api, *body));
+    auto result =
+        std::make_shared<Result<routing::Prepared>>(director->Prepare(id, api, *body, attributes));
     loop->Post([weak, result] {
       if (const auto self = weak.lock()) self->OnPrepared(std::move(*result));
     });
@@ -71,7 +76,7 @@ void ProxiedRequest::PrepareByLoad(const char* note) {
   if (done_ || prepared_) return;
   WP_LOG(kWarn, "gateway", "request routed by load", {"x-request-id", request_id_},
          {"reason", note});
-  OnPrepared(shared_->deps.director.PrepareByLoad(request_id_, api_, *body_, note));
+  OnPrepared(shared_->deps.director.PrepareByLoad(request_id_, api_, *body_, note, Attributes()));
 }
 
 void ProxiedRequest::OnPrepared(Result<routing::Prepared> prepared) {
@@ -113,8 +118,15 @@ void ProxiedRequest::Send(routing::Outcome outcome) {
   if (outcome_->pin_rank()) {
     request.headers.Add("X-data-parallel-rank", std::to_string(outcome_->rank()));
   }
+  const scheduling::PickEffects& effects = outcome_->effects();
+  for (const std::string& name : effects.remove_request_headers) request.headers.Remove(name);
+  for (const auto& [name, value] : effects.request_headers) request.headers.Set(name, value);
   net::CallOptions options = shared_->options.upstream;
-  options.shared_body = body_;
+  options.shared_body = BodyFor(outcome_->target_model());
+  net::Url url = endpoint.spec.url;
+  if (!effects.destination.empty()) {
+    if (auto address = net::ParseHostPort(effects.destination)) url.address = std::move(*address);
+  }
   const auto self = shared_from_this();
   net::CallHandlers handlers;
   handlers.on_head = [self](net::HttpResponseHead head) { self->OnHead(std::move(head)); };
@@ -123,7 +135,16 @@ void ProxiedRequest::Send(routing::Outcome outcome) {
   handlers.on_error = [self](net::CallFailure failure, const Error& error) {
     self->OnError(failure, error);
   };
-  call_ = client_.Send(endpoint.spec.url, std::move(request), options, std::move(handlers));
+  call_ = client_.Send(url, std::move(request), options, std::move(handlers));
+}
+
+std::shared_ptr<const std::string> ProxiedRequest::BodyFor(const std::string& target_model) {
+  if (target_model == prepared_->view.model) return body_;
+  if (!rewritten_body_) {
+    rewritten_body_ = std::make_shared<const std::string>(
+        prompt::ReplaceModel(*body_, prepared_->view, target_model));
+  }
+  return rewritten_body_;
 }
 
 bool ProxiedRequest::TryElsewhere(const Counter& counter, const std::string& reason,
@@ -155,12 +176,15 @@ void ProxiedRequest::OnHead(net::HttpResponseHead head) {
   }
   relaying_ = true;
   status_ = head.status;
-  usage_.emplace(status_ < 300 ? routing::UsageScanner::KindOf(
-                                     head.headers.Get("Content-Type").value_or(""),
-                                     head.headers.Get("Content-Encoding").has_value())
+  const std::string_view type = head.headers.Get("Content-Type").value_or("");
+  const bool encoded = head.headers.Get("Content-Encoding").has_value();
+  outcome_->ResponseHead(status_, routing::UsageScanner::KindOf(type, /*encoded=*/false) ==
+                                      routing::UsageScanner::Kind::kEvents);
+  usage_.emplace(status_ < 300 ? routing::UsageScanner::KindOf(type, encoded)
                                : routing::UsageScanner::Kind::kNone);
   net::Headers headers = DownstreamHeaders(std::move(head.headers), request_id_);
   if (status_ == 503 && !headers.Get("Retry-After")) headers.Add("Retry-After", "1");
+  for (const auto& [name, value] : outcome_->effects().response_headers) headers.Set(name, value);
   if (shared_->options.expose_decision) {
     headers.Set("x-warmpath-endpoint", outcome_->endpoint().name());
     headers.Set("x-warmpath-cached-tokens", std::to_string(outcome_->predicted_cached_tokens()));
@@ -173,7 +197,7 @@ void ProxiedRequest::OnHead(net::HttpResponseHead head) {
 
 void ProxiedRequest::OnData(std::string_view bytes) {
   if (done_) return;
-  if (!std::exchange(first_byte_, true) && status_ < 300) outcome_->FirstToken();
+  outcome_->BodyChunk(bytes.size());
   usage_->Feed(bytes);
   if (exchange_->Write(bytes) > exchange_->high_water() && !paused_) {
     paused_ = true;
@@ -184,7 +208,7 @@ void ProxiedRequest::OnData(std::string_view bytes) {
 void ProxiedRequest::OnEnd() {
   if (done_) return;
   if (const auto usage = usage_->Finish())
-    outcome_->Usage(usage->prompt_tokens, usage->cached_tokens);
+    outcome_->Usage(usage->prompt_tokens, usage->cached_tokens, usage->output_tokens);
   outcome_->Finish(status_);
   shared_->metrics.CountAnswer(status_);
   const auto self = shared_from_this();

@@ -40,6 +40,9 @@ class ProxiedRequest : public std::enable_shared_from_this<ProxiedRequest> {
   void PrepareOnPool();
   void PrepareByLoad(const char* note);
   void OnPrepared(Result<routing::Prepared> prepared);
+  routing::RequestAttributes Attributes() const;
+  // The client's body, asking for `target_model`.
+  std::shared_ptr<const std::string> BodyFor(const std::string& target_model);
   void StopWaitingForTokens();
   void Route();
   void Send(routing::Outcome outcome);
@@ -62,6 +65,7 @@ class ProxiedRequest : public std::enable_shared_from_this<ProxiedRequest> {
   const prompt::Api api_;
   const std::string request_id_;
   std::shared_ptr<const std::string> body_;
+  std::shared_ptr<const std::string> rewritten_body_;  // made when an engine needs another model
 
   std::optional<routing::Prepared> prepared_;
   net::Timer decision_timer_;
@@ -75,7 +79,6 @@ class ProxiedRequest : public std::enable_shared_from_this<ProxiedRequest> {
   int status_ = 0;
   bool relaying_ = false;  // a byte of an answer may have reached the client
   bool paused_ = false;
-  bool first_byte_ = false;
   bool done_ = false;
 };
 

@@ -12,9 +12,12 @@ namespace {
 constexpr size_t kMaxRequestId = 128;
 constexpr std::string_view kRequestId = "x-request-id";
 
-constexpr std::array<std::string_view, 5> kRoutingPrefixes = {
-    "x-gateway-destination-endpoint", "x-warmpath-", "x-llm-d-", "x-data-parallel-",
-    "x-gateway-model-"};
+constexpr std::array<std::string_view, 6> kRoutingPrefixes = {"x-gateway-destination-endpoint",
+                                                              "x-warmpath-",
+                                                              "x-llm-d-",
+                                                              "x-data-parallel-",
+                                                              "x-gateway-model-",
+                                                              "x-gateway-inference-"};
 constexpr std::array<std::string_view, 3> kRoutingNames = {
     "x-prefiller-host-port", "x-encoder-hosts-ports", "x-session-token"};
 
@@ -30,6 +33,15 @@ std::string RequestIdOf(const net::Headers& headers) {
       !given.empty() && given.size() <= kMaxRequestId &&
       std::all_of(given.begin(), given.end(), [](char c) { return c > ' ' && c <= '~'; });
   return usable ? std::string(given) : RandomUuid();
+}
+
+bool ChoosesDestination(std::string_view name) {
+  return StartsWithIgnoringCase(name, "x-gateway-destination-endpoint") ||
+         StartsWithIgnoringCase(name, "x-data-parallel-") ||
+         EqualsIgnoreCase(name, "x-llm-d-model-name-rewrite") ||
+         EqualsIgnoreCase(name, "x-gateway-model-name-rewrite") ||
+         EqualsIgnoreCase(name, "x-prefiller-host-port") ||
+         EqualsIgnoreCase(name, "x-encoder-hosts-ports");
 }
 
 bool IsRoutingHeader(std::string_view name) {

@@ -12,6 +12,10 @@ namespace warmpath::routing {
 // new one.
 std::string RequestIdOf(const net::Headers& headers);
 
+// True for headers by which a client would choose the endpoint or another model. Objective,
+// fairness id and session token are not among them: those are a client's to give.
+bool ChoosesDestination(std::string_view name);
+
 // True for headers by which a client could choose the destination or pose as the router; never
 // forwarded.
 bool IsRoutingHeader(std::string_view name);

@@ -35,6 +35,8 @@ Status ReadUsageObject(JsonCursor& usage, std::optional<ResponseUsage>& out) {
         found.prompt_tokens = *count;
         has_prompt = true;
       }
+    } else if (key == "completion_tokens" || key == "output_tokens") {
+      found.output_tokens = Count(value);
     } else if ((key == "prompt_tokens_details" || key == "input_tokens_details") &&
                IsObject(value)) {
       return value.ForEachField([&](std::string_view name, JsonCursor& member) -> Status {

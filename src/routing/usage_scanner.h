@@ -13,6 +13,7 @@ namespace warmpath::routing {
 struct ResponseUsage {
   uint64_t prompt_tokens = 0;
   std::optional<uint64_t> cached_tokens;  // absent: the engine did not say
+  std::optional<uint64_t> output_tokens;  // the same
 };
 
 class UsageScanner {

@@ -18,10 +18,11 @@ std::optional<ResponseUsage> Scan(Kind kind, std::string_view text,
 TEST(UsageScanner, ReadsAJsonBody) {
   const auto usage = Scan(
       Kind::kJson,
-      R"({"choices":[],"usage":{"prompt_tokens":192,"prompt_tokens_details":{"cached_tokens":128}}})");
+      R"({"choices":[],"usage":{"prompt_tokens":192,"completion_tokens":7,"prompt_tokens_details":{"cached_tokens":128}}})");
   ASSERT_TRUE(usage);
   EXPECT_EQ(usage->prompt_tokens, 192u);
   EXPECT_EQ(usage->cached_tokens, 128u);
+  EXPECT_EQ(usage->output_tokens, 7u);
 }
 
 TEST(UsageScanner, DetailsMayBeMissing) {
