@@ -38,7 +38,7 @@ OWNERS = {
     "zmq": {"events", "sim"},
     "warmpath_rust.h": {"prompt"},
     "xxhash": {"base"}, "spdlog/": {"base"}, "prometheus/": {"base"},
-    "google/protobuf/": {"extproc"},
+    "google/protobuf/": {"extproc"}, "ext_proc.pb.h": {"extproc"}, "health.pb.h": {"extproc"},
     "CLI/": {"app"},
     "fmt/": None, "tl/expected.hpp": None,
 }

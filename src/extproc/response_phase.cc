@@ -131,7 +131,7 @@ void ResponsePhase::Complete(std::optional<routing::Outcome>& outcome) {
   sink_.MarkComplete();
   if (outcome) {
     if (const auto usage = usage_->Finish()) {
-      outcome->Usage(usage->prompt_tokens, usage->cached_tokens);
+      outcome->Usage(usage->prompt_tokens, usage->cached_tokens, usage->output_tokens);
     }
     outcome->Finish(status_);
     outcome.reset();
