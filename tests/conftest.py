@@ -44,7 +44,9 @@ class Factory:
 
     def epp(self, *flags, engines=(), env=None, tokenizer=True, secure=False):
         args = ["epp", "--grpc-host", "127.0.0.1", "--grpc-port", 0, "--grpc-health-port", 0, "--metrics-host", "127.0.0.1", "--metrics-port", 0,
-                "--model", harness.MODEL, "--drain-timeout", "5s"]
+                "--model", harness.MODEL]
+        if "--drain-timeout" not in flags:
+            args += ["--drain-timeout", "5s"]
         if not secure:
             args += ["--secure-serving=false"]
         if tokenizer:

@@ -5,10 +5,13 @@ import json
 import threading
 
 
-class ScriptedEngine:
-    """`answers`: path -> function(handler, body) that writes a whole response."""
+METRICS = b'vllm:num_requests_running{model_name="m"} 0\nvllm:num_requests_waiting{model_name="m"} 0\n'
 
-    def __init__(self, model, answers):
+
+class ScriptedEngine:
+    """`answers`: path -> function(handler, body) that writes a whole response. `metrics`: the page of /metrics."""
+
+    def __init__(self, model, answers, metrics=METRICS):
         self.requests = []
         outer = self
 
@@ -46,12 +49,23 @@ class ScriptedEngine:
                 elif self.path == "/health":
                     self.reply(200, "text/plain", b"")
                 elif self.path == "/metrics":
-                    self.reply(200, "text/plain", b'vllm:num_requests_running{model_name="m"} 0\nvllm:num_requests_waiting{model_name="m"} 0\n')
+                    self.reply(200, "text/plain", metrics)
                 else:
                     self.reply(404, "application/json", b'{"detail":"Not Found"}')
 
+            def read_body(self):
+                if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+                    return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                body = bytearray()
+                while size := int(self.rfile.readline(), 16):
+                    body += self.rfile.read(size)
+                    self.rfile.readline()
+                while self.rfile.readline().strip():
+                    pass
+                return bytes(body)
+
             def do_POST(self):
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                body = self.read_body()
                 outer.requests.append((self.path, dict(self.headers), body))
                 answers[self.path](self, body)
 

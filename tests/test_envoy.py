@@ -497,7 +497,8 @@ def test_clients_that_leave_release_what_was_booked(start):
     # After it: in the middle of a stream.
     body = completion("Slowly.", max_tokens=500, stream=True, ignore_eos=True)
     with httpx.stream("POST", front.url + "/v1/completions", json=body, timeout=30) as answer:
-        next(answer.iter_bytes())
+        stream = answer.iter_bytes()
+        next(stream)
         assert in_flight(picker) == 1
     wait_until(lambda: in_flight(picker) == 0 and streams(picker) == 0, "nothing in flight")
 

@@ -11,8 +11,9 @@ import grpc
 import httpx
 import pytest
 
+import envoy
 from engines import ScriptedEngine
-from harness import GUIDE_PROMPT, MODEL, ROOT, TOKENIZER, Router, free_port, run, wait_until
+from harness import GUIDE_PROMPT, MODEL, ROOT, TOKENIZER, Router, endpoint_flag, free_port, run, wait_until
 
 ENGINE = "http://127.0.0.1:1,events=none"
 
@@ -32,7 +33,7 @@ def health(proto, picker, service, where="health"):
     with grpc.insecure_channel(picker.listeners[where]) as channel:
         check = channel.unary_unary("/grpc.health.v1.Health/Check", request_serializer=pb.HealthCheckRequest.SerializeToString,
                                     response_deserializer=pb.HealthCheckResponse.FromString)
-        return pb.HealthCheckResponse.ServingStatus.Name(check(pb.HealthCheckRequest(service=service), timeout=10).status)
+        return pb.HealthCheckResponse.ServingStatus.Name(check(pb.HealthCheckRequest(service=service.encode()), timeout=10).status)
 
 
 # ---- the command line
@@ -141,8 +142,11 @@ def test_a_second_client_speaks_the_protocol(start, proto):
     picker.wait_ready()
     pb = proto("ext_proc_pb2")
 
+    def fields(struct):
+        return {entry.key.decode(): entry.value for entry in struct.fields}
+
     def header(name, value):
-        return pb.HeaderValue(key=name, raw_value=value.encode())
+        return pb.HeaderValue(key=name.encode(), raw_value=value.encode())
 
     headers = pb.HeaderMap(headers=[header(":method", "POST"), header(":path", "/v1/completions"), header("x-request-id", "grpc-1")])
     body = json.dumps({"model": MODEL, "prompt": "Hello."}).encode()
@@ -156,12 +160,12 @@ def test_a_second_client_speaks_the_protocol(start, proto):
         answers = process(iter(messages), timeout=10)
         first = next(answers)
         mutation = first.request_headers.response.header_mutation
-        sent = {option.header.key: option.header.raw_value.decode() for option in mutation.set_headers}
+        sent = {option.header.key.decode(): option.header.raw_value.decode() for option in mutation.set_headers}
         address = engine.url.removeprefix("http://")
         assert sent["x-gateway-destination-endpoint"] == address
-        lb = first.dynamic_metadata["envoy.lb"]
-        assert lb["x-gateway-destination-endpoint"] == address
-        assert list(lb["x-gateway-destination-endpoint-scores"]) == [address]
+        lb = fields(fields(first.dynamic_metadata)["envoy.lb"].struct_value)
+        assert lb["x-gateway-destination-endpoint"].string_value == address.encode()
+        assert list(fields(lb["x-gateway-destination-endpoint-scores"].struct_value)) == [address]
         echoed, end = b"", False
         while not end:
             part = next(answers).request_body.response.body_mutation.streamed_response
@@ -331,7 +335,8 @@ def test_sheddable_requests_are_shed_under_load(start, tmp_path):
     front = start.envoy(picker)
     slow = {"model": MODEL, "prompt": "x", "max_tokens": 300, "stream": True, "ignore_eos": True}
     with httpx.stream("POST", front.url + "/v1/completions", json=slow, timeout=30) as answer:
-        next(answer.iter_bytes())
+        stream = answer.iter_bytes()
+        next(stream)
         quick = {"model": MODEL, "prompt": "y", "max_tokens": 1}
         shed = httpx.post(front.url + "/v1/completions", json=quick, headers={"x-llm-d-inference-objective": "batch"})
         assert shed.status_code == 429 and shed.headers["x-llm-d-request-dropped-reason"] == "rejected-saturated"
@@ -355,16 +360,16 @@ def echo_engines(count):
 def test_conformance_endpoint_selection(start):
     engines = echo_engines(3)
     front = start.envoy(conformance(start, *engines))
-    body = {"model": "conformance-fake-model", "prompt": "x"}
     for chosen in ([0], [1, 2], [0, 1, 2]):
         before = [len(e.requests) for e in engines]
         names = ",".join(engines[i].url.removeprefix("http://") for i in chosen) + ",10.0.0.9:1"
-        for _ in range(30):
+        for i in range(30):
+            body = {"model": "conformance-fake-model", "prompt": f"{chosen} {i}"}
             answer = httpx.post(front.url + "/v1/completions", json=body, headers={"test-epp-endpoint-selection": names})
             assert answer.status_code == 200, answer.text
         served = {i for i, engine in enumerate(engines) if len(engine.requests) > before[i]}
         assert served == set(chosen)
-    assert httpx.post(front.url + "/v1/completions", json=body, headers={"test-epp-endpoint-selection": "127.0.0.1"}).status_code == 200
+    assert httpx.post(front.url + "/v1/completions", json={"model": "any", "prompt": "x"}, headers={"test-epp-endpoint-selection": "127.0.0.1"}).status_code == 200
     for engine in engines:
         engine.close()
 
@@ -399,7 +404,7 @@ def test_test_headers_mean_nothing_without_the_flag(start):
 
 # ---- metrics and documents
 
-def test_every_metric_of_llm_d_is_emitted_or_listed_as_absent(start):
+def test_every_metric_of_llm_d_is_emitted_or_listed_as_absent(start, tmp_path):
     """The names stand in the generated document; what it calls emitted must be on the page of a picker that has served."""
     document = (ROOT / "docs/llm-d-compatibility.md").read_text()
     section = document[document.index("## Metrics"):]
@@ -409,19 +414,30 @@ def test_every_metric_of_llm_d_is_emitted_or_listed_as_absent(start):
     assert len(emitted) > 40
 
     sim = start.sim("--sim-inter-token-latency", "1us")
-    path = ROOT / "deploy/config/precise-prefix.yaml"
-    picker = start.epp("--config-file", path, "--enable-grpc-stream-metrics", "--deprecated-metric-names", engines=sim.engines())
-    picker.wait_ready().wait_events(1)
-    front = start.envoy(picker)
-    for stream in (False, True):
-        body = {"model": MODEL, "prompt": GUIDE_PROMPT, "max_tokens": 5, "stream": stream, **({"stream_options": {"include_usage": True}} if stream else {})}
-        assert httpx.post(front.url + "/v1/completions", json=body, timeout=30).status_code == 200
-    assert httpx.post(front.url + "/v1/completions", content=b"{", timeout=30).status_code == 400
-    wait_until(lambda: picker.metric("llm_d_epp_request_running") == 0, "served")
-    page = picker.get("/metrics").text
+    policies = tmp_path / "policies.yaml"
+    policies.write_text(POLICIES.format(model=MODEL))
+    broken = ScriptedEngine(MODEL, {}, metrics=b"vllm:num_requests_running{oops 1\n")
+    odd = [f"{broken.url},events=tcp://{broken.url.removeprefix('http://')}", f"http://127.0.0.1:{free_port()},events=none"]
+    common = ["--policy-file", policies, "--enable-grpc-stream-metrics", "--deprecated-metric-names"]
+    precise = start.epp("--config-file", ROOT / "deploy/config/precise-prefix.yaml", *common, engines=[*sim.engines(), *odd])
+    default = start.epp(*common, engines=[endpoint_flag(sim.engines()[0]), *odd], tokenizer=False)
+    page = ""
+    for picker in (precise, default):
+        picker.wait_ready()
+        front = start.envoy(picker, edit=envoy.subset_from_header)
+        only = {"x-test-subset": sim.engines()[0]["url"].removeprefix("http://")}
+        for stream in (False, True):
+            body = {"model": "food-review", "prompt": GUIDE_PROMPT, "max_tokens": 5, "stream": stream,
+                    **({"stream_options": {"include_usage": True}} if stream else {})}
+            assert httpx.post(front.url + "/v1/completions", json=body, headers=only, timeout=30).status_code == 200
+        assert httpx.post(front.url + "/v1/completions", json={"model": "nobody", "prompt": "x"}, headers=only, timeout=30).status_code in (404, 503)
+        wait_until(lambda: picker.metric("llm_d_epp_request_running") == 0, "served")
+        page += picker.get("/metrics").text
+    broken.close()
     declared = set(re.findall(r"^# TYPE (\S+)", page, re.M))
     declared |= {name + "_total" for name in declared}
-    assert emitted - declared == set()
+    missing = emitted - declared
+    assert missing == set(), sorted(missing)
     known = {name for name, _ in rows}
     ours = {name for name in declared if name.startswith("llm_d_epp_") and not name.endswith("_total_total")}
     assert {name.removesuffix("_total") for name in ours} <= {name.removesuffix("_total") for name in known}

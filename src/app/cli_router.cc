@@ -179,6 +179,10 @@ void AddEpp(CLI::App& root, Action& action) {
   AddObservabilityFlags(app, o, "0.0.0.0");
   AddProcessFlags(app, command.serve);
   AddCommon(app, 127);
+  // Go's flag packages let the last of several count.
+  for (CLI::Option* option : app.get_options()) {
+    if (option->get_expected_max() == 1) option->take_last();
+  }
   app.callback([&action] {
     SplitOnSpaces(command.serve.options.endpoints);
     action = [] { return RunEpp(command); };

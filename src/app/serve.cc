@@ -13,6 +13,7 @@
 #include "app/discovery.h"
 #include "app/picker.h"
 #include "app/tokenizer_loader.h"
+#include "app/version.h"
 #include "base/log.h"
 #include "base/pool.h"
 #include "base/units.h"
@@ -318,6 +319,10 @@ Result<std::unique_ptr<ServeInstance>> ServeInstance::Create(const ServeOptions&
   admin_options.max_body_bytes = options.max_request_body;
   WP_TRY(admin_options.tls, MakeMetricsTls(options));
   s.metrics_scheme = admin_options.tls != nullptr ? "https://" : "http://";
+  s.metrics
+      .AddGauge("llm_d_epp_info", "Build of the running program; always 1.",
+                {{"commit", WARMPATH_GIT_REVISION}, {"build_ref", WARMPATH_VERSION}})
+      .Set(1);
   if (options.deprecated_metric_names) routing::AddDeprecatedNames(s.metrics);
   s.metrics_host = options.metrics_host;
   Impl* raw = impl.get();
