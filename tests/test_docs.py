@@ -3,9 +3,10 @@
 import re
 import subprocess
 
+import httpx
 import pytest
 
-from harness import GUIDE_PROMPT, ROOT, run
+from harness import GUIDE_PROMPT, MODEL, ROOT, run, wait_until
 
 DOCS = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
@@ -17,7 +18,7 @@ def flags_of(command):
 
 @pytest.fixture(scope="module")
 def help_flags():
-    commands = {"serve": ["serve"], "sim": ["sim"], "bench": ["bench"], "demo": ["demo"], "endpoints": ["endpoints"], "explain": ["explain"],
+    commands = {"serve": ["serve"], "epp": ["epp"], "sim": ["sim"], "bench": ["bench"], "demo": ["demo"], "endpoints": ["endpoints"], "explain": ["explain"],
                 "tokenize": ["tokenize"], "config": ["config", "check"]}
     return {name: flags_of(command) for name, command in commands.items()}
 
@@ -25,7 +26,7 @@ def help_flags():
 def shell_commands(text):
     """(command, flags) of every `warmpath COMMAND ...` in the text, continued lines joined."""
     text = re.sub(r"\\\n\s*", " ", text)
-    for match in re.finditer(r"warmpath (serve|sim|bench|demo|endpoints|explain|tokenize|config)\b([^`\n]*)", text):
+    for match in re.finditer(r"warmpath (serve|epp|sim|bench|demo|endpoints|explain|tokenize|config)\b([^`\n]*)", text):
         yield match.group(1), FLAG.findall(match.group(2))
 
 
@@ -39,7 +40,7 @@ def section(text, title):
     return re.search(rf"^## {re.escape(title)}.*?(?=^## |\Z)", text, re.M | re.S).group(0)
 
 
-@pytest.mark.parametrize("command", ["serve", "sim", "bench"])
+@pytest.mark.parametrize("command", ["serve", "epp", "sim", "bench"])
 def test_configuration_page_lists_exactly_the_flags(command, help_flags):
     text = section((ROOT / "docs/configuration.md").read_text(), f"warmpath {command}")
     documented = set(re.findall(r"^\| `(--[a-z0-9-]+)", text, re.M))
@@ -47,17 +48,40 @@ def test_configuration_page_lists_exactly_the_flags(command, help_flags):
     assert documented - everywhere == help_flags[command] - everywhere
 
 
-def test_metrics_page_lists_exactly_the_metrics(fleet):
-    _, router = fleet
+def exposed_by(router):
+    return {re.sub(r"_(bucket|sum|count)$", "", name) if kind == "histogram" else name
+            for name, kind in re.findall(r"^# TYPE (\S+) (\S+)", router.get("/metrics").text, re.M)}
+
+
+@pytest.fixture(scope="module")
+def exposed(fleet, start_shared):
+    """What a router and a picker behind Envoy show once both have served: (by default, with the flags that add metrics)."""
+    sim, router = fleet
     for _ in range(2):
         router.complete(GUIDE_PROMPT, max_tokens=2)
     router.complete("x", model="no-such-model")
-    exposed = {re.sub(r"_(bucket|sum|count)$", "", name) if kind == "histogram" else name
-               for name, kind in re.findall(r"^# TYPE (\S+) (\S+)", router.get("/metrics").text, re.M)}
-    documented = set(re.findall(r"^\| `([a-z0-9_]+)", (ROOT / "docs/metrics.md").read_text(), re.M))
-    optional = set(re.findall(r"^\| `([a-z0-9_]+)[^|]*\|[^|]*\(when it happens\)", (ROOT / "docs/metrics.md").read_text(), re.M))
-    assert exposed - documented == set(), "exposed and not documented"
-    assert documented - exposed - optional == set(), "documented and not exposed"
+    endpoints = start_shared.directory / "endpoints.yaml"
+    endpoints.write_text("endpoints: []\n")
+    picker = start_shared.epp("--enable-grpc-stream-metrics", "--deprecated-metric-names", "--endpoints-file", endpoints, engines=sim.engines())
+    picker.wait_ready().wait_events(2)
+    front = start_shared.envoy(picker)
+    for _ in range(2):
+        answer = httpx.post(front.url + "/v1/completions", json={"model": MODEL, "prompt": GUIDE_PROMPT, "max_tokens": 2}, timeout=30)
+        assert answer.status_code == 200
+    wait_until(lambda: picker.metric("llm_d_epp_extproc_streams_total") >= 2, "the streams are counted")
+    return exposed_by(router), exposed_by(picker)
+
+
+def test_metrics_page_lists_exactly_the_metrics(exposed):
+    router, picker = exposed
+    text = (ROOT / "docs/metrics.md").read_text()
+    documented = set(re.findall(r"^\| `([a-z0-9_]+)", text, re.M))
+    optional = set(re.findall(r"^\| `([a-z0-9_]+)[^|]*\|[^|]*\(when it happens\)", text, re.M))
+    assert (router | picker) - documented == set(), "exposed and not documented"
+    assert documented - router - picker - optional == set(), "documented and not exposed"
+    assert {name for name in router if name.startswith("inference_")} == set(), "old names without the flag"
+    old = set(re.findall(r"^\| `([a-z0-9_]+)", section(text, "Older names"), re.M))
+    assert {name for name in picker if name.startswith("inference_")} <= old <= {name for name in documented if not name.startswith(("llm_d_epp_", "warmpath_"))}
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda p: str(p.relative_to(ROOT)))
