@@ -160,7 +160,8 @@ def main():
         start = conftest.Factory(pathlib.Path(directory))
         try:
             sim = start.sim("--sim-inter-token-latency", "2ms", "--sim-prefill-overhead", "1us", "--sim-prefill-per-token", "0us", count=8, block_size=16)
-            slow = start.sim("--sim-inter-token-latency", "5s", "--sim-prefill-overhead", "1us", "--max-num-seqs", 1024, count=8, block_size=16)
+            slow = start.sim("--sim-inter-token-latency", "500ms", "--sim-prefill-overhead", "1us", "--sim-prefill-per-token", "0us", "--max-num-seqs", 1024,
+                             "--max-num-batched-tokens", 32768, count=8, block_size=16, blocks=16384)
             pickers = [start.epp("--config-file", CONFIG, engines=fleet.engines()) for fleet in (sim, slow)]
             for picker in pickers:
                 picker.wait_ready().wait_events(8)
