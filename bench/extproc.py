@@ -159,15 +159,18 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         start = conftest.Factory(pathlib.Path(directory))
         try:
-            sim = start.sim("--sim-inter-token-latency", "2ms", "--sim-prefill-overhead", "1us", "--sim-prefill-per-token", "0us", count=8, block_size=16)
+            sim = start.sim("--sim-inter-token-latency", "2ms", "--sim-prefill-overhead", "1us", "--sim-prefill-per-token", "0us", count=8, blocks=16384)
             slow = start.sim("--sim-inter-token-latency", "500ms", "--sim-prefill-overhead", "1us", "--sim-prefill-per-token", "0us", "--max-num-seqs", 1024,
-                             "--max-num-batched-tokens", 32768, count=8, block_size=16, blocks=16384)
+                             "--max-num-batched-tokens", 32768, count=8, blocks=16384)
             pickers = [start.epp("--config-file", CONFIG, engines=fleet.engines()) for fleet in (sim, slow)]
             for picker in pickers:
                 picker.wait_ready().wait_events(8)
             fronts = [start.envoy(picker) for picker in pickers]
-            print(f"{options.connections} connections, 8 endpoints, precise scoring, 200-byte chat prompts; medians of {options.rounds} rounds", flush=True)
+            print(f"{options.connections} connections, 8 endpoints, precise scoring on the engines' events (64-token blocks), 200-byte chat prompts; medians of {options.rounds} rounds", flush=True)
             cpu = measure_cpu(options, pickers[0], fronts[0])
+            applied = sum(engine["events"]["received"] for engine in pickers[0].endpoints())
+            if applied == 0:
+                raise SystemExit("no event arrived: this was not precise scoring")
             asyncio.run(load(fronts[1].url, small_body, options.connections, 20, 1))
             memory = measure_memory(options, pickers[1], fronts[1])
         finally:

@@ -432,6 +432,7 @@ def test_every_metric_of_llm_d_is_emitted_or_listed_as_absent(start, tmp_path):
             assert httpx.post(front.url + "/v1/completions", json=body, headers=only, timeout=30).status_code == 200
         assert httpx.post(front.url + "/v1/completions", json={"model": "nobody", "prompt": "x"}, headers=only, timeout=30).status_code in (404, 503)
         wait_until(lambda: picker.metric("llm_d_epp_request_running") == 0, "served")
+        wait_until(lambda: picker.blocks() >= 3, "blocks by events")
         page += picker.get("/metrics").text
     broken.close()
     declared = set(re.findall(r"^# TYPE (\S+)", page, re.M))

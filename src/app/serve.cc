@@ -282,7 +282,6 @@ Result<std::unique_ptr<ServeInstance>> ServeInstance::Create(const ServeOptions&
 
   events::EventsOptions events_options;
   events_options.bind = bind;
-  events_options.topic_filter = config.topic_filter;
   WP_TRY(s.events, events::EventsManager::Create(events_options, *s.index, s.metrics, s.clock));
 
   routing::DirectorOptions director_options;

@@ -2,8 +2,9 @@
 // `warmpath serve` runs one; the demo and tests run several in one process.
 //
 // Lifecycle: Create binds every listener and reads every file (its errors are the user's to fix),
-// Start serves, Stop drains. Thread-safe after Create. Owns its threads: `threads` gateway loops,
-// one control loop (scraping, admin, ticks), event threads, a small CPU pool.
+// Start serves, Stop drains. Thread-safe after Create. Owns its threads: `threads` request loops,
+// one control loop (scraping, files, ticks), one for the metrics port and gRPC health, event
+// threads, a small CPU pool.
 #pragma once
 
 #include <memory>

@@ -22,7 +22,6 @@ namespace warmpath::config {
 struct LoadedConfig {
   scheduling::SchedulerSpec scheduler;  // complete
   std::string kv_events_bind;           // kvEventsConfig.zmqEndpoint; "" when the file sets none
-  std::string topic_filter;             // kvEventsConfig.topicFilter; "" when the file sets none
   std::optional<Duration> metrics_logging_interval;  // of the metrics beat; 0 = off
   // The file speaks the first generation's dialect (`mode: cache_tracking`), where engines connect
   // to tcp://*:5557 unless it says otherwise.

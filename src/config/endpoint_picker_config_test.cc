@@ -64,7 +64,6 @@ TEST(EndpointPickerConfig, LoadsTodaysDialect) {
                                             "kv-cache-utilization-scorer*1.0", "queue-scorer*1.0",
                                             "max-score-picker*1.0"));
   EXPECT_FALSE(config->legacy_cache_tracking);
-  EXPECT_EQ(config->topic_filter, "kv@");
   EXPECT_EQ(config->kv_events_port, 5557);
   EXPECT_EQ(config->kv_replay_port, 0);
   EXPECT_EQ(config->kv_events_bind, "");

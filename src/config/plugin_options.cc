@@ -66,8 +66,6 @@ Status ReadKvOptions(Loading& loading, const DeclaredPlugin& plugin) {
     }
     config.kv_events_bind = bind;
   }
-  if (const std::string topic = StringParameter(*events, "topicFilter", ""); !topic.empty())
-    config.topic_filter = topic;
   const Json* pods = Parameter(*events, "podDiscoveryConfig");
   if (pods == nullptr) return {};
   const Path pods_path = Below(events_path, "podDiscoveryConfig");
