@@ -24,6 +24,11 @@ bool ByteBudget::Take(size_t bytes) {
   return true;
 }
 
+BodyBuffer::BodyBuffer(ByteBudget& budget, std::string text)
+    : budget_(budget), charged_(text.size()), text_(std::move(text)) {
+  budget_.Force(charged_);
+}
+
 BodyBuffer::~BodyBuffer() {
   std::free(data_);
   budget_.Return(charged_);
@@ -45,14 +50,6 @@ bool BodyBuffer::Append(std::string_view bytes) {
   std::memcpy(data_ + size_, bytes.data(), bytes.size());
   size_ = needed;
   return true;
-}
-
-void BodyBuffer::Replace(std::string text) {
-  text_ = std::move(text);
-  replaced_ = true;
-  std::free(data_);
-  data_ = nullptr;
-  size_ = capacity_ = 0;
 }
 
 }  // namespace warmpath::extproc

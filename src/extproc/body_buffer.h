@@ -17,6 +17,8 @@ class ByteBudget {
   explicit ByteBudget(size_t limit) : limit_(limit) {}
   // False: taking `bytes` more would exceed the limit; nothing was taken.
   [[nodiscard]] bool Take(size_t bytes);
+  // Takes them whatever the limit says.
+  void Force(size_t bytes) { used_.fetch_add(bytes, std::memory_order_relaxed); }
   void Return(size_t bytes) { used_.fetch_sub(bytes, std::memory_order_relaxed); }
   size_t used() const { return used_.load(std::memory_order_relaxed); }
 
@@ -28,6 +30,8 @@ class ByteBudget {
 class BodyBuffer {
  public:
   explicit BodyBuffer(ByteBudget& budget) : budget_(budget) {}
+  // A body made here of one that was admitted: counted, never turned away.
+  BodyBuffer(ByteBudget& budget, std::string text);
   ~BodyBuffer();
   BodyBuffer(const BodyBuffer&) = delete;
   BodyBuffer& operator=(const BodyBuffer&) = delete;
@@ -36,11 +40,9 @@ class BodyBuffer {
   void Expect(size_t bytes) { expected_ = bytes; }
   // False: the budget is used up.
   [[nodiscard]] bool Append(std::string_view bytes);
-  // Another text in its place, under the same charge.
-  void Replace(std::string text);
 
   std::string_view view() const {
-    return replaced_ ? std::string_view(text_) : std::string_view(data_, size_);
+    return text_.empty() ? std::string_view(data_, size_) : std::string_view(text_);
   }
   size_t size() const { return view().size(); }
 
@@ -51,8 +53,7 @@ class BodyBuffer {
   size_t capacity_ = 0;
   size_t expected_ = 0;
   size_t charged_ = 0;
-  bool replaced_ = false;
-  std::string text_;
+  const std::string text_;
 };
 
 }  // namespace warmpath::extproc

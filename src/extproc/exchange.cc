@@ -299,13 +299,16 @@ void Exchange::OnPrepared(Result<routing::Prepared> prepared) {
   if (!Place(*prepared)) return;
   const bool rewritten =
       !prepared->target_model.empty() && prepared->target_model != prepared->view.model;
-  BodyBuffer& body = *pending_->body;
   if (rewritten) {
-    body.Replace(prompt::ReplaceModel(body.view(), prepared->view, prepared->target_model));
+    // The pool may still be reading the one that came.
+    pending_->body = std::make_shared<BodyBuffer>(
+        shared_.buffered,
+        prompt::ReplaceModel(pending_->body->view(), prepared->view, prepared->target_model));
   }
   if (!duplex()) return SendBufferedReply(rewritten);
-  SendHeadersReply(rewritten || pending_->head.content_length ? std::optional(body.size())
-                                                              : std::nullopt);
+  SendHeadersReply(rewritten || pending_->head.content_length
+                       ? std::optional(pending_->body->size())
+                       : std::nullopt);
   state_ = State::kEchoing;
   Pump();
 }
@@ -388,6 +391,7 @@ void Exchange::SendEmptyReply(const pb::ProcessingRequest& message) {
     reply->mutable_request_body();
   }
   sink_.Send(Serialize(*reply));
+  if (sink_.queued_bytes() > kSendAhead) sink_.SetReading(false);
 }
 
 void Exchange::SendTrailersReply() {

@@ -351,6 +351,26 @@ TEST_F(LargeBodies, GoByLoadWhenReadingThemTakesTooLong) {
   EXPECT_EQ(InFlight(), 1);
 }
 
+TEST_F(LargeBodies, StayWholeForThePoolWhenTheirModelIsRewritten) {
+  auto policies = std::make_shared<routing::Policies>();
+  policies->rewrites = {{"rename", 0, {{{"m"}, {{"other", 1}}}}}};
+  director_.SetPolicies(policies);
+  const auto snapshot = fleet_.snapshot();
+  for (const auto& endpoint : snapshot->endpoints) {
+    fleet_.UpdateForTest(endpoint->id,
+                         [](fleet::Endpoint& e) { e.models = {{"other", "other", ""}}; });
+  }
+  Say(RequestHeaders(kPost));
+  Say(RequestBody(body_, true));
+  exchange_->OnDecisionTimeout();
+  HearDecision();
+  EXPECT_EQ(HearEcho().substr(0, 16), R"({"model":"other")");
+  EXPECT_EQ(shared().buffered.used(), body_.size());  // what the pool holds
+  sink_->RunOffloaded();
+  EXPECT_TRUE(Silent());
+  EXPECT_EQ(shared().buffered.used(), 0u);
+}
+
 TEST_F(LargeBodies, GoByLoadWhenThePoolIsFull) {
   Open();
   sink_->pool_full = true;
