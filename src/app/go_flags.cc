@@ -59,6 +59,10 @@ Result<std::vector<std::string>> NormalizeGoFlags(const std::vector<std::string>
     const auto found = known.find(Key(text.substr(0, equals)));
     if (found == known.end()) {
       out.push_back(argument);
+      // What follows is its value: the flag library's error is to be about the flag.
+      const bool value_follows = equals == std::string_view::npos && i + 1 < arguments.size() &&
+                                 !arguments[i + 1].starts_with('-');
+      if (value_follows) out.push_back(arguments[++i]);
       continue;
     }
     const GoFlag& flag = *found->second;

@@ -49,6 +49,7 @@ TEST(GoFlags, ErrorsNameTheFlag) {
 
 TEST(GoFlags, WhatIsUnknownIsLeftForTheFlagLibrary) {
   EXPECT_EQ(Normalized("--nope=1 --v=3"), "--nope=1 --verbosity=3");
+  EXPECT_EQ(Normalized("--nope 1 --v=3"), "--nope 1 --verbosity=3");
   EXPECT_EQ(Normalized("--v=3 --help --pool-name"), "--verbosity=3 --help --pool-name");
 }
 
