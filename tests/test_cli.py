@@ -40,7 +40,6 @@ def test_help(command):
     (["serve", "--endpoint", "http://127.0.0.1:1", "--metrics-beat-interval", "-5s"], "--metrics-beat-interval"),
     (["serve", "--endpoint", "http://127.0.0.1:1", "--index-memory", "0"], "--index-memory"),
     (["serve", "--endpoint", "http://127.0.0.1:1", "--kv-events-bind", "nowhere"], "--kv-events-bind"),
-    (["serve", "--endpoint", "https://127.0.0.1:1"], "https"),
     (["serve", "--endpoint", "http://127.0.0.1:1", "--listen", "300.1.1.1:0"], "--listen"),
     (["serve", "--endpoint", "http://127.0.0.1:1", "--listen", "127.0.0.1:0", "--metrics-host", "nowhere"], "--metrics-host"),
     (["serve", "--endpoint", "http://127.0.0.1:1", "--log-format", "xml"], "--log-format"),
