@@ -211,6 +211,7 @@ std::shared_ptr<const fleet::Endpoint> MakeEndpoint(fleet::EndpointId id, fleet:
                                                     std::vector<fleet::ServedModel> models) {
   auto endpoint = std::make_shared<fleet::Endpoint>();
   endpoint->id = id;
+  endpoint->spec.url.address = {"127.0.0.1", 8000};
   endpoint->health = health;
   endpoint->models = std::move(models);
   return endpoint;
@@ -233,6 +234,17 @@ TEST(EligibleEndpoints, FollowsModelAndHealth) {
   EXPECT_EQ(EligibleEndpoints(fleet, "nope", {}).error().code, Code::kNotFound);
   EXPECT_EQ(EligibleEndpoints(fleet, "", {})->size(), 1u);
   EXPECT_EQ(EligibleEndpoints({}, "base", {}).error().code, Code::kUnavailable);
+}
+
+TEST(EligibleEndpoints, ANameWithoutAnAddressIsNoDestination) {
+  auto endpoint = std::make_shared<fleet::Endpoint>();
+  endpoint->spec.url.address = {"engine.example", 8000};
+  endpoint->health = fleet::Health::kUnknown;
+  fleet::Snapshot fleet;
+  fleet.endpoints = {endpoint};
+  EXPECT_EQ(EligibleEndpoints(fleet, "", {}).error().code, Code::kUnavailable);
+  endpoint->resolved = "127.0.0.1:8000";
+  EXPECT_TRUE(EligibleEndpoints(fleet, "", {}));
 }
 
 TEST(RecordStore, ForgetsTheOldestBeyondItsBounds) {

@@ -107,7 +107,9 @@ Result<std::vector<EndpointPtr>> EligibleEndpoints(
     ++within;
     if (std::find(exclude.begin(), exclude.end(), endpoint->id) != exclude.end()) continue;
     if (endpoint->health == fleet::Health::kHealthy) healthy.push_back(endpoint);
-    if (endpoint->health == fleet::Health::kUnknown) unknown.push_back(endpoint);
+    // A proxy cannot be sent to a name.
+    if (endpoint->health == fleet::Health::kUnknown && endpoint->has_address())
+      unknown.push_back(endpoint);
   }
   if (serving == 0 && !snapshot.endpoints.empty()) {
     return Fail(Code::kNotFound, fmt::format("The model `{}` does not exist.", model));
