@@ -30,6 +30,8 @@ PublisherMetrics EventsMetrics::ForPublisher(const std::string& name) {
   const auto counter = [&](const std::string& metric, const std::string& help) {
     return registry_.AddCounter(metric, help, {{"pod_identifier", pod}});
   };
+  // There before the first error, so that its rate can be alerted on.
+  ZmqErrors(name, "connect");
   return PublisherMetrics{
       counter(std::string(kPrefix) + "messages_received_total", "Event messages received"),
       counter(std::string(kPrefix) + "subscriber_reconnections_total",
