@@ -102,6 +102,7 @@ void CheckFrames(std::string_view out) {
 Counts Play(std::string_view input, size_t step) {
   Counts counts;
   Host host;
+  std::atomic<size_t> held_bytes{0};
   GrpcServerOptions options;
   options.max_message_bytes = 10'000;
   options.max_header_bytes = 4'000;
@@ -112,7 +113,7 @@ Counts Play(std::string_view input, size_t step) {
     return std::make_unique<Handler>(counts, stream);
   };
   {
-    Http2Session session(host, options, service);
+    Http2Session session(host, options, service, held_bytes);
     while (!input.empty()) {
       if (!session.Receive(input.substr(0, step))) break;
       input.remove_prefix(std::min(step, input.size()));
@@ -129,6 +130,7 @@ Counts Play(std::string_view input, size_t step) {
     WP_CHECK(session.finished());
   }
   WP_CHECK(host.streams == 0);
+  WP_CHECK(held_bytes == 0);
   WP_CHECK(counts.begun == counts.destroyed);
   return counts;
 }

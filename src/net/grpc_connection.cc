@@ -34,7 +34,7 @@ GrpcConnection::GrpcConnection(Loop& loop, TcpSocket socket, std::string peer,
       shared_(std::move(shared)),
       gone_(std::move(gone)),
       tls_(shared_->options.tls ? shared_->options.tls->NewSession("") : nullptr),
-      session_(*this, shared_->options, shared_->service),
+      session_(*this, shared_->options, shared_->service, shared_->held_bytes),
       idle_deadline_(loop.impl().wheel, [this] { IdleExpired(); }),
       write_deadline_(loop.impl().wheel, [this] { Shut(); }),
       stream_deadline_(loop.impl().wheel, [this] {

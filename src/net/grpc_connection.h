@@ -28,6 +28,7 @@ struct GrpcShared {
   GrpcServer::Service service;
   std::atomic<size_t> connections{0};
   std::atomic<size_t> streams{0};
+  std::atomic<size_t> held_bytes{0};
   std::atomic<bool> stopping{false};
 
   Mutex mutex;

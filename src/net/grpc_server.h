@@ -72,9 +72,9 @@ class GrpcHandler {
 struct GrpcServerOptions {
   size_t max_message_bytes = size_t{4} << 20;  // received; over it RESOURCE_EXHAUSTED
   uint32_t max_concurrent_streams = 10'000;    // per connection
-  // Received parts of messages that are not complete, per connection; over it the stream that adds
-  // to them ends with RESOURCE_EXHAUSTED.
-  size_t max_partial_bytes = size_t{512} << 20;
+  // Headers of open streams and received parts of messages that are not complete, of all
+  // connections together; over it the stream that adds to them ends with RESOURCE_EXHAUSTED.
+  size_t max_held_bytes = size_t{512} << 20;
   size_t max_connections = 1'024;
   size_t max_header_bytes = 64 << 10;
   uint32_t stream_window = 256 << 10;

@@ -179,10 +179,11 @@ struct Http2Session::Callbacks {
 };
 
 Http2Session::Http2Session(Host& host, const GrpcServerOptions& options,
-                           const GrpcServer::Service& service)
+                           const GrpcServer::Service& service, std::atomic<size_t>& held_bytes)
     : host_(host),
       options_(options),
       service_(service),
+      held_bytes_(held_bytes),
       resets_(options.max_resets_per_second, options.max_resets_per_second * kResetBurstSeconds),
       control_frames_(kControlFramesPerSecond, kControlFrameBurst) {
   WP_CHECK(nghttp2_session_server_new2(&session_, Callbacks::Table(), this, Callbacks::Options()) ==

@@ -5,6 +5,7 @@
 // Loop-confined. Handlers are called from Receive, Produce, Tick and Close only.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -42,8 +43,10 @@ class Http2Session {
     ~Host() = default;
   };
 
-  // All references outlive the session.
-  Http2Session(Host& host, const GrpcServerOptions& options, const GrpcServer::Service& service);
+  // All references outlive the session. `held_bytes` counts towards max_held_bytes and is shared by
+  // all sessions of a server.
+  Http2Session(Host& host, const GrpcServerOptions& options, const GrpcServer::Service& service,
+               std::atomic<size_t>& held_bytes);
   ~Http2Session();
   Http2Session(const Http2Session&) = delete;
   Http2Session& operator=(const Http2Session&) = delete;
@@ -95,8 +98,8 @@ class Http2Session {
   nghttp2_session* session_ = nullptr;
   Http2Stream* first_ = nullptr;  // all streams, linked
   size_t streams_ = 0;
-  size_t partial_bytes_ = 0;  // of messages not yet complete
-  TimePoint now_{};           // of the Receive under way
+  std::atomic<size_t>& held_bytes_;
+  TimePoint now_{};  // of the Receive under way
   TokenBucket resets_;
   TokenBucket control_frames_;
   // Streams with a timeout, and those that have been answered; null: the drain's grace.

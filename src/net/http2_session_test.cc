@@ -2,57 +2,14 @@
 
 #include <gtest/gtest.h>
 
-#include "net/http2_testing.h"
+#include "net/http2_session_testing.h"
 
 namespace warmpath::net {
 namespace {
 
 using testing::GrpcFrame;
 using testing::Http2Client;
-using testing::ServiceLog;
-using testing::TestService;
-
-// A client and a session, joined by strings.
-class Http2SessionTest : public ::testing::Test, public Http2Session::Host {
- protected:
-  Loop& loop() override { return loop_; }
-  std::string_view peer() const override { return "127.0.0.1:1"; }
-  TimePoint Now() const override { return clock_.Now(); }
-  void OnWork() override { ++work_; }
-
-  Http2Session& session() {
-    if (!session_) session_ = std::make_unique<Http2Session>(*this, options_, service_);
-    return *session_;
-  }
-  Status Receive(std::string_view bytes, size_t step) {
-    while (!bytes.empty()) {
-      WP_RETURN_IF_ERROR(session().Receive(bytes.substr(0, step)));
-      bytes.remove_prefix(std::min(step, bytes.size()));
-    }
-    return {};
-  }
-  // Lets both sides talk until neither has anything to say.
-  Status Exchange(size_t step = SIZE_MAX) {
-    while (true) {
-      const std::string to_server = client_.Output();
-      const Status received = Receive(to_server, step);
-      std::string to_client;
-      session().Produce(to_client, SIZE_MAX);
-      EXPECT_TRUE(client_.Input(to_client));
-      if (!received) return received;
-      if (to_server.empty() && to_client.empty()) return {};
-    }
-  }
-
-  ManualClock clock_;
-  Loop loop_{"test"};
-  GrpcServerOptions options_;
-  ServiceLog log_;
-  GrpcServer::Service service_ = TestService(log_);
-  Http2Client client_;
-  int work_ = 0;
-  std::unique_ptr<Http2Session> session_;
-};
+using testing::Http2SessionTest;
 
 TEST_F(Http2SessionTest, AnswersAUnaryCall) {
   const int32_t id = client_.Start("/t.T/Echo", GrpcFrame("hello"), true, {{"x-key", "v"}});
@@ -158,102 +115,6 @@ TEST_F(Http2SessionTest, FaultyMessagesEndTheirStreamOnly) {
   EXPECT_EQ(client_.call(good).field("grpc-status"), "0");
 }
 
-TEST_F(Http2SessionTest, IncompleteMessagesAreBoundedTogether) {
-  options_.max_partial_bytes = 50'000;
-  const std::string part = GrpcFrame(std::string(40'000, 'x')).substr(0, 30'000);
-  const int32_t first = client_.Start("/t.T/Echo", part, false);
-  ASSERT_TRUE(Exchange());
-  const int32_t second = client_.Start("/t.T/Echo", part, false);
-  ASSERT_TRUE(Exchange());
-  EXPECT_EQ(client_.call(second).field("grpc-status"), "8");
-  client_.Reset(first);
-  ASSERT_TRUE(Exchange());
-  const int32_t third = client_.Start("/t.T/Echo", part, false);
-  ASSERT_TRUE(Exchange());
-  EXPECT_FALSE(client_.call(third).ended);
-}
-
-TEST_F(Http2SessionTest, ResetsAfterCompletionAreNormalEnds) {
-  for (int i = 0; i < 20'000; ++i) {
-    const int32_t id = client_.Start("/t.T/Done", GrpcFrame("m"), false);
-    ASSERT_TRUE(Exchange());
-    ASSERT_EQ(client_.call(id).messages().size(), 1u) << i;
-    client_.Reset(id, NGHTTP2_INTERNAL_ERROR);
-    ASSERT_TRUE(Exchange()) << i;
-    client_.Forget(id);
-  }
-  EXPECT_EQ(log_.messages, 20'000);
-  EXPECT_EQ(log_.gone, 0);
-  EXPECT_EQ(log_.destroyed, 20'000);
-  EXPECT_EQ(session().streams(), 0u);
-  EXPECT_FALSE(session().finished());
-}
-
-TEST_F(Http2SessionTest, ManyIncompleteResetsEndTheConnection) {
-  int served = 0;
-  for (int i = 0; i < 2'000; ++i) {
-    const int32_t id = client_.Start("/t.T/Hold", GrpcFrame("m"), false);
-    if (!Exchange()) break;
-    client_.Reset(id, NGHTTP2_CANCEL);
-    if (!Exchange()) break;
-    ++served;
-  }
-  EXPECT_EQ(served, 1'000);
-  EXPECT_EQ(client_.goaway_code, static_cast<uint32_t>(NGHTTP2_ENHANCE_YOUR_CALM));
-  EXPECT_TRUE(session().finished());
-  session().Close();
-  EXPECT_EQ(log_.gone, log_.begun);
-}
-
-TEST_F(Http2SessionTest, IncompleteResetsAtAModestRateAreFine) {
-  for (int i = 0; i < 3'000; ++i) {
-    const int32_t id = client_.Start("/t.T/Hold", GrpcFrame("m"), false);
-    ASSERT_TRUE(Exchange());
-    client_.Reset(id, NGHTTP2_CANCEL);
-    ASSERT_TRUE(Exchange()) << i;
-    clock_.Advance(std::chrono::milliseconds(21));
-  }
-  EXPECT_EQ(log_.gone, 3'000);
-}
-
-TEST_F(Http2SessionTest, ResetsOfUnansweredRefusalsCount) {
-  // Refused at their headers, and reset before the refusal could leave.
-  std::string wave;
-  ASSERT_TRUE(Exchange());
-  Status last;
-  for (int i = 0; i < 2'000 && last; ++i) {
-    const int32_t id = client_.Start("/t.T/Unknown", "", false);
-    wave = client_.Output();
-    client_.Reset(id, NGHTTP2_CANCEL);
-    wave += client_.Output();
-    last = session().Receive(wave);
-  }
-  EXPECT_FALSE(last);
-}
-
-TEST_F(Http2SessionTest, StreamsResetBecauseOfThePeersFaultsCount) {
-  ASSERT_TRUE(Exchange());
-  std::string out;
-  Status last;
-  int faults = 0;
-  // A window beyond 2^31-1 is a stream error: the server resets, the peer need not.
-  for (; faults < 2'000 && last; ++faults) {
-    const int32_t id = client_.Start("/t.T/Hold", GrpcFrame("m"), false);
-    std::string bytes = client_.Output();
-    const char update[] = {
-        0, 0, 4, 8, 0, 0, 0, static_cast<char>(id >> 8), static_cast<char>(id), 0x7f, -1, -1, -1};
-    bytes.append(update, sizeof update);
-    last = session().Receive(bytes);
-    out.clear();
-    session().Produce(out, SIZE_MAX);
-    client_.Input(out);
-    if (session().finished()) break;
-  }
-  EXPECT_LT(faults, 1'100);
-  EXPECT_GE(faults, 999);
-  EXPECT_EQ(client_.goaway_code, static_cast<uint32_t>(NGHTTP2_ENHANCE_YOUR_CALM));
-}
-
 TEST_F(Http2SessionTest, ResetBeforeCompletionTellsTheHandler) {
   const int32_t id = client_.Start("/t.T/Echo", GrpcFrame("m"), false);
   ASSERT_TRUE(Exchange());
@@ -349,89 +210,6 @@ TEST_F(Http2SessionTest, TimeoutsOfCallersAreKept) {
   EXPECT_EQ(client_.call(id).field("grpc-status"), "4");
   EXPECT_EQ(log_.gone, 1);
   EXPECT_FALSE(session().next_deadline());
-}
-
-TEST_F(Http2SessionTest, GarbagePrefaceIsRefused) {
-  EXPECT_FALSE(session().Receive("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
-  EXPECT_TRUE(session().finished());
-}
-
-TEST_F(Http2SessionTest, FloodsOfPingsEndTheConnection) {
-  ASSERT_TRUE(Exchange());
-  // Unanswered ones at once, for a peer that does not read.
-  for (int i = 0; i < 2'000; ++i) client_.Ping();
-  EXPECT_FALSE(session().Receive(client_.Output()));
-  std::string out;
-  session().Produce(out, SIZE_MAX);
-  client_.Input(out);
-  EXPECT_EQ(client_.goaway_code, static_cast<uint32_t>(NGHTTP2_ENHANCE_YOUR_CALM));
-}
-
-TEST_F(Http2SessionTest, FloodsOfAnsweredPingsEndTheConnectionToo) {
-  ASSERT_TRUE(Exchange());
-  int rounds = 0;
-  while (rounds < 2'000) {
-    for (int i = 0; i < 100; ++i) client_.Ping();
-    if (!Exchange()) break;
-    ++rounds;
-  }
-  EXPECT_LT(rounds, 600);
-}
-
-// How many CONTINUATION frames of a header block are taken before the connection ends.
-int ContinuationsTaken(Http2Session& session, std::string_view block, size_t step) {
-  const char begin[] = {0, 0, 1, 1, 0, 0, 0, 0, 1, static_cast<char>(0x83)};
-  if (!session.Receive({begin, sizeof begin})) return -1;
-  std::string frame("\0\0\0\x09\0\0\0\0\x01", 9);
-  frame[2] = static_cast<char>(block.size());
-  frame += block;
-  for (int taken = 0; taken < 1'000; ++taken) {
-    for (size_t at = 0; at < frame.size(); at += step) {
-      if (!session.Receive(std::string_view(frame).substr(at, step))) return taken;
-    }
-  }
-  return 1'000;
-}
-
-TEST_F(Http2SessionTest, FloodsOfContinuationsEndTheConnection) {
-  ASSERT_TRUE(Exchange());
-  EXPECT_EQ(ContinuationsTaken(session(), "", SIZE_MAX), 8);
-  EXPECT_EQ(log_.begun, 0);
-  std::string out;
-  session().Produce(out, SIZE_MAX);
-  client_.Input(out);
-  EXPECT_EQ(client_.goaway_code, static_cast<uint32_t>(NGHTTP2_ENHANCE_YOUR_CALM));
-}
-
-TEST_F(Http2SessionTest, ContinuationsCountTheSameHoweverTheyAreCut) {
-  ASSERT_TRUE(Exchange());
-  EXPECT_EQ(ContinuationsTaken(session(), "", 1), 8);
-}
-
-TEST_F(Http2SessionTest, FloodsOfContinuationsOfARefusedBlockEndTheConnection) {
-  ASSERT_TRUE(Exchange());
-  // The scheme twice: the block is refused, and what follows of it only skipped.
-  const int taken = ContinuationsTaken(session(), "\x86", SIZE_MAX);
-  EXPECT_GT(taken, 0);
-  EXPECT_LT(taken, 100);
-  EXPECT_EQ(log_.begun, 0);
-}
-
-TEST_F(Http2SessionTest, HeadersThatExpandWithoutBoundEndTheConnection) {
-  ASSERT_TRUE(Exchange());
-  // One field of 4,000 bytes enters the table; then it is named again and again, a byte each.
-  std::string block("\x83\x86\x84\x40", 4);
-  block += std::string("\x04", 1) + "bomb";
-  block += std::string("\x7f\xa1\x1e", 3) + std::string(4'000, 'b');
-  block += std::string(12'000, '\xbe');
-  std::string bytes;
-  bytes += static_cast<char>(block.size() >> 16);
-  bytes += static_cast<char>(block.size() >> 8);
-  bytes += static_cast<char>(block.size());
-  bytes += std::string("\x01\x04\x00\x00\x00\x01", 6) + block;
-  const Status received = session().Receive(bytes);
-  EXPECT_FALSE(received);
-  EXPECT_EQ(log_.begun, 0);
 }
 
 TEST_F(Http2SessionTest, DrainLetsStreamsEndAndRefusesNewOnes) {

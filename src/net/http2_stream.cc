@@ -65,8 +65,13 @@ void Http2Stream::AddHeader(std::string_view name, std::string_view value) {
 }
 
 void Http2Stream::OnHeadersEnd() {
-  if (header_bytes_ > session_.options_.max_header_bytes) {
-    Refuse(GrpcStatus::kResourceExhausted, "the request's headers are too large");
+  const bool too_large = header_bytes_ > session_.options_.max_header_bytes;
+  if (too_large || !CountHeld()) {
+    metadata_ = Headers();
+    header_bytes_ = 0;
+    CountHeld();
+    Refuse(GrpcStatus::kResourceExhausted,
+           too_large ? "the request's headers are too large" : "the server holds too many headers");
     return;
   }
   if (method_ != "POST") {
@@ -102,8 +107,6 @@ void Http2Stream::OnData(std::string_view data) {
     held_ += static_cast<uint32_t>(data.size());
   }
   const size_t limit = session_.options_.max_message_bytes;
-  size_t& partial_bytes = session_.partial_bytes_;
-  partial_bytes -= reader_.buffered();
   while (!finished_) {
     const GrpcMessageReader::Event event = reader_.Next(data, limit);
     if (event == GrpcMessageReader::Event::kMessage) {
@@ -116,13 +119,23 @@ void Http2Stream::OnData(std::string_view data) {
       Refuse(GrpcStatus::kResourceExhausted, "message of " + std::to_string(reader_.announced()) +
                                                  " bytes, at most " + std::to_string(limit) +
                                                  " are accepted");
-    } else if (partial_bytes + reader_.buffered() > session_.options_.max_partial_bytes) {
-      Refuse(GrpcStatus::kResourceExhausted, "too many incomplete messages on this connection");
+    } else if (!CountHeld()) {
+      Refuse(GrpcStatus::kResourceExhausted, "the server holds too many incomplete messages");
     }
     break;
   }
   if (finished_) reader_ = GrpcMessageReader();
-  partial_bytes += reader_.buffered();
+  CountHeld();
+}
+
+bool Http2Stream::CountHeld() {
+  const size_t held = header_bytes_ + reader_.buffered();
+  if (held == counted_) return true;
+  const bool grows = held > counted_;
+  // Unsigned: a difference below zero wraps around twice.
+  const size_t change = held - std::exchange(counted_, held);
+  const size_t all = session_.held_bytes_.fetch_add(change, std::memory_order_relaxed) + change;
+  return !grows || all <= session_.options_.max_held_bytes;
 }
 
 void Http2Stream::OnHalfClose() {
@@ -277,7 +290,7 @@ void Http2Stream::TellGone() {
 
 void Http2Stream::End() {
   ClearDeadline();
-  session_.partial_bytes_ -= reader_.buffered();
+  session_.held_bytes_ -= std::exchange(counted_, 0);
   TellGone();
   finished_ = true;
   handler_.reset();

@@ -57,6 +57,8 @@ class Http2Stream final : public GrpcStream {
   void SetDeadline(Duration from_now);
   void ClearDeadline();
   void TellGone();
+  // Brings what this stream adds to the server's held bytes up to date; false: they are too many.
+  bool CountHeld();
 
   Http2Session& session_;
   const int32_t id_;
@@ -68,9 +70,10 @@ class Http2Stream final : public GrpcStream {
   std::string path_;
   size_t header_bytes_ = 0;
   GrpcMessageReader reader_;
-  uint32_t held_ = 0;  // received bytes whose window has not been given back
-  std::string out_;    // length-prefixed messages
-  size_t sent_ = 0;    // of out_
+  size_t counted_ = 0;  // of the server's held bytes
+  uint32_t held_ = 0;   // received bytes whose window has not been given back
+  std::string out_;     // length-prefixed messages
+  size_t sent_ = 0;     // of out_
   std::string status_message_;
   GrpcStatus status_ = GrpcStatus::kOk;
   std::multimap<TimePoint, Http2Stream*>::iterator deadline_;
