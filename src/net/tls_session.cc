@@ -17,7 +17,10 @@ namespace {
 constexpr size_t kMaxEarlyBytes = 1 << 20;
 constexpr size_t kRecordBytes = 16 << 10;
 constexpr size_t kSmallRead = 512;
-constexpr int kMaxIdleMessages = 16;  // what others tolerate too; a peer may ask for answers so
+// Key updates a peer may send, which it may have answered: what others tolerate too, and one more
+// for so much plaintext.
+constexpr int kMaxIdleMessages = 16;
+constexpr size_t kPlaintextPerMessage = 16 << 10;
 
 std::string PlainReason(unsigned long code, long verify_result) {
   const int reason = ERR_GET_REASON(code);
@@ -184,7 +187,10 @@ Status OpenSslSession::ReadAll(std::string& plaintext) {
       return EndWith(Code::kOutOfBounds, "the peer sends key updates without end");
     }
     if (result != 1) return Broken(result);
-    idle_messages_ = 0;
+    plaintext_ += got;
+    const size_t earned =
+        std::exchange(plaintext_, plaintext_ % kPlaintextPerMessage) / kPlaintextPerMessage;
+    idle_messages_ = std::max(0, idle_messages_ - static_cast<int>(earned));
   }
 }
 

@@ -52,7 +52,8 @@ class OpenSslSession final : public TlsSession {
   bool established_ = false;
   bool closed_ = false;  // by us
   bool peer_closed_ = false;
-  int idle_messages_ = 0;  // key updates since the last byte of plaintext
+  int idle_messages_ = 0;  // key updates that no plaintext made up for
+  size_t plaintext_ = 0;   // read since the last that did
 };
 
 }  // namespace warmpath::net

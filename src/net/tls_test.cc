@@ -426,41 +426,58 @@ TEST_F(TlsTest, CloseNotifyTellsTheEndFromACut) {
   EXPECT_TRUE(pair.client->peer_closed());
 }
 
-TEST_F(TlsTest, KeyUpdatesWithoutEndEndTheSession) {
+// Asks for key updates, with `plaintext` before each, until the server ends the session or `most`
+// are sent: how many were.
+int KeyUpdatesTaken(TlsSession& server, size_t plaintext, int most) {
   const SslContextPtr context(SSL_CTX_new(TLS_client_method()));
   SSL* ssl = SSL_new(context.get());
   BIO* in = BIO_new(BIO_s_mem());
   BIO* out = BIO_new(BIO_s_mem());
   SSL_set_bio(ssl, in, out);
   SSL_set_connect_state(ssl);
-  const auto server = Server(server_options_)->NewSession("");
   std::string got;
   Status status;
   const auto exchange = [&] {
     char* bytes = nullptr;
     const long size = BIO_get_mem_data(out, &bytes);
-    if (size > 0) status = server->Feed({bytes, static_cast<size_t>(size)}, got);
+    if (size > 0) status = server.Feed({bytes, static_cast<size_t>(size)}, got);
     BIO_reset(out);
     std::string answer;
-    server->TakeOutput(answer);
+    server.TakeOutput(answer);
     BIO_write(in, answer.data(), static_cast<int>(answer.size()));
   };
   while (SSL_do_handshake(ssl) != 1) exchange();
   exchange();
-  ASSERT_TRUE(server->established());
+  EXPECT_TRUE(server.established());
+  const std::string data(plaintext, 'x');
   int sent = 0;
-  while (status && sent < 100) {
-    ASSERT_EQ(SSL_key_update(ssl, SSL_KEY_UPDATE_REQUESTED), 1);
-    ASSERT_EQ(SSL_do_handshake(ssl), 1);
+  while (status && sent < most) {
+    if (!data.empty()) SSL_write(ssl, data.data(), static_cast<int>(data.size()));
+    EXPECT_EQ(SSL_key_update(ssl, SSL_KEY_UPDATE_REQUESTED), 1);
+    EXPECT_EQ(SSL_do_handshake(ssl), 1);
     ++sent;
     exchange();
     char byte = 0;
     SSL_read(ssl, &byte, 1);
   }
-  EXPECT_FALSE(status);
-  EXPECT_LT(sent, 20);
   SSL_free(ssl);
   ERR_clear_error();
+  return sent;
+}
+
+TEST_F(TlsTest, KeyUpdatesWithoutEndEndTheSession) {
+  const auto context = Server(server_options_);
+  EXPECT_LT(KeyUpdatesTaken(*context->NewSession(""), 0, 100), 20);
+}
+
+TEST_F(TlsTest, ALittlePlaintextBetweenKeyUpdatesDoesNotExcuseThem) {
+  const auto context = Server(server_options_);
+  EXPECT_LT(KeyUpdatesTaken(*context->NewSession(""), 1, 100), 20);
+}
+
+TEST_F(TlsTest, KeyUpdatesBetweenMuchPlaintextAreFine) {
+  const auto context = Server(server_options_);
+  EXPECT_EQ(KeyUpdatesTaken(*context->NewSession(""), 20'000, 100), 100);
 }
 
 }  // namespace
