@@ -299,8 +299,10 @@ void AddPickerFlags(CLI::App& app, EppCommand& c) {
       ->group(kPicker);
   AddTlsFlags(app, p);
   AddPoolFlags(app, c);
-  AddDuration(app, "--refresh-metrics-interval", o.refresh_metrics_interval, "50ms",
-              "how often an engine with traffic is asked for its load; at least 50ms")
+  AddDuration(
+      app, "--refresh-metrics-interval", o.refresh_metrics_interval, "50ms",
+      "an engine with traffic is asked for its load no more often than this, nor more than five "
+      "times a second: what is sent to it is counted at once")
       ->group("Engines");
   AddDuration(app, "--refresh-prometheus-metrics-interval", o.refresh_prometheus_metrics_interval,
               "5s", "how often the pool's gauges are computed")

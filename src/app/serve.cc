@@ -34,7 +34,9 @@ using namespace std::chrono_literals;
 
 constexpr Duration kTickPeriod = 100ms;
 constexpr size_t kMaxQueuedTokenizations = 1024;
-constexpr Duration kMinScrapeInterval = 50ms;
+// Engines with traffic are asked no more often than this, whatever the flag: what is sent to them
+// is counted at once, scrapes only correct it.
+constexpr Duration kMinScrapeInterval = 200ms;
 constexpr Duration kHealthInterval = 1s;  // of engines whose /metrics answers
 // Where engines of the first generation's guide connect to.
 constexpr const char* kLegacyBind = "tcp://*:5557";

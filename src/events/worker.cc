@@ -17,6 +17,9 @@ namespace {
 constexpr long kPollMs = 100;
 constexpr Duration kTickInterval = std::chrono::milliseconds(100);
 constexpr int kMessagesPerTurn = 256;  // then the next socket has its turn
+// After a turn that found messages, for more to come: a turn looks at every socket, which costs
+// more than most messages do.
+constexpr std::chrono::milliseconds kGather{2};
 
 std::string PodOf(const Slot& slot) {
   return slot.publisher->watch().name();
@@ -183,19 +186,28 @@ void Worker::Poll() {
     ++at;
     return (item.revents & ZMQ_POLLIN) != 0;
   };
-  if (ready(bound_)) ReadBound();
+  bool found = false;
+  bool full = false;
+  if (ready(bound_)) {
+    found = true;
+    full = ReadBound();
+  }
   for (const auto& slot : slots_) {
     const bool had_replay = static_cast<bool>(slot->replay);
     const bool monitor_ready = ready(slot->monitor);
     const bool events_ready = ready(slot->events);
     const bool replay_ready = had_replay && ready(slot->replay);
     if (monitor_ready) ReadMonitor(*slot);
-    if (events_ready) ReadEvents(*slot);
+    if (events_ready) {
+      found = true;
+      full |= ReadEvents(*slot);
+    }
     if (replay_ready) ReadReplay(*slot);
     ServeReplay(*slot);
   }
   if (clock_.Now() >= next_tick_) Tick();
   if ((items[0].revents & ZMQ_POLLIN) != 0) RunCommands();
+  if (found && !full) std::this_thread::sleep_for(kGather);
 }
 
 void Worker::ReadMonitor(Slot& slot) {
@@ -224,19 +236,20 @@ void Worker::Deliver(Slot& slot, const ZmqMessage& message) {
   slot.publisher->OnLive(live->sequence, live->payload, clock_.Now());
 }
 
-void Worker::ReadEvents(Slot& slot) {
+bool Worker::ReadEvents(Slot& slot) {
   for (int i = 0; i < kMessagesPerTurn; ++i) {
     ZmqMessage message;
-    if (!slot.events.Receive(message)) return;
+    if (!slot.events.Receive(message)) return false;
     if (slot.redial_at) slot.redial_at = clock_.Now() + options_.redial_after;
     Deliver(slot, message);
   }
+  return true;
 }
 
-void Worker::ReadBound() {
+bool Worker::ReadBound() {
   for (int i = 0; i < kMessagesPerTurn; ++i) {
     ZmqMessage message;
-    if (!bound_.Receive(message)) return;
+    if (!bound_.Receive(message)) return false;
     const auto frames = message.frames();
     const auto answer =
         identity_.Find(frames.empty() ? std::string_view() : frames[0], message.peer_address());
@@ -258,6 +271,7 @@ void Worker::ReadBound() {
     slot->second->publisher->OnConnected(clock_.Now());
     Deliver(*slot->second, message);
   }
+  return true;
 }
 
 void Worker::ServeReplay(Slot& slot) {

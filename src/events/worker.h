@@ -60,10 +60,11 @@ class Worker {
   void CloseSockets(Slot& slot);
   void Redial(Slot& slot);
   void ReadMonitor(Slot& slot);
-  void ReadEvents(Slot& slot);
+  // Both: true when messages may be left over.
+  bool ReadEvents(Slot& slot);
   void ReadReplay(Slot& slot);
   void ServeReplay(Slot& slot);
-  void ReadBound();
+  bool ReadBound();
   void Tick();
   void Deliver(Slot& slot, const ZmqMessage& message);
 
