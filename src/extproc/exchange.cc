@@ -202,6 +202,7 @@ void Exchange::OnHalfClose() {
 
 void Exchange::OnDrain() {
   if (ended_) return;
+  ReturnUnsent();
   sink_.SetReading(true);
   if (state_ == State::kEchoing) Pump();
 }
@@ -419,6 +420,11 @@ void Exchange::Pump() {
 
 void Exchange::RequestDone() {
   state_ = State::kDone;
+  // What the peer has not taken counts on, where OnDrain will tell when it has.
+  if (pending_ != nullptr && pending_->body != nullptr && sink_.queued_bytes() > kSendAhead / 2) {
+    unsent_ = sink_.queued_bytes();
+    shared_.buffered.Force(unsent_);
+  }
   pending_.reset();
   if (skip_answer_) {
     outcome_->Finish(200);
@@ -478,8 +484,13 @@ void Exchange::End(GrpcStatus status, std::string_view message) {
   sink_.Finish(status, message);
 }
 
+void Exchange::ReturnUnsent() {
+  shared_.buffered.Return(std::exchange(unsent_, 0));
+}
+
 void Exchange::Close() {
   StopWaitingForTokens();
+  ReturnUnsent();
   pending_.reset();
   if (!outcome_) return;
   // With no body of the answer to be seen, the end of the stream is the end of the answer.

@@ -107,6 +107,7 @@ class Exchange {
   void SendTrailersReply();
   void Pump();
   void RequestDone();
+  void ReturnUnsent();
 
   void Refuse(const Error& error);
   void Refuse(const routing::ApiError& error, std::string_view dropped_reason = {});
@@ -127,6 +128,7 @@ class Exchange {
   bool pumping_ = false;
   bool skip_answer_ = false;
   bool ended_ = false;
+  size_t unsent_ = 0;  // bytes of the request on their way back, counted in shared_.buffered
   std::unique_ptr<Pending> pending_;
   std::optional<routing::Outcome> outcome_;
   ResponsePhase response_;

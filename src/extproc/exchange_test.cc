@@ -244,6 +244,24 @@ TEST_F(ExchangeTest, AModelIsRewrittenInPlaceAndTheLengthFollows) {
             std::to_string(rewritten.size()));
 }
 
+TEST_F(ExchangeTest, ARewrittenBufferedBodyCountsUntilThePeerHasTakenIt) {
+  auto policies = std::make_shared<routing::Policies>();
+  policies->rewrites = {{"rename", 0, {{{"alias"}, {{"m", 1}}}}}};
+  director_.SetPolicies(policies);
+  const std::string body =
+      fmt::format(R"({{"model":"alias","prompt":[1],"user":"{}"}})", std::string(kSendAhead, 'u'));
+  for (const bool gone : {false, true}) {
+    Open();
+    Say(WithModes(RequestHeaders(kPost), pb::BUFFERED, pb::STREAMED));
+    sink_->hold = true;
+    Say(RequestBody(body, true));
+    sink_->RunOffloaded();
+    EXPECT_GE(shared().buffered.used(), kSendAhead);
+    gone ? exchange_->OnGone() : exchange_->OnDrain();
+    EXPECT_EQ(shared().buffered.used(), 0u);
+  }
+}
+
 TEST_F(ExchangeTest, TheSameBodyGetsTheDecisionItGetsFromTheGateway) {
   const auto tokenizer = prompt::Tokenizer::Load(WARMPATH_TOKENIZERS "/qwen3");
   ASSERT_TRUE(tokenizer);
