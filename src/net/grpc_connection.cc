@@ -167,7 +167,12 @@ void GrpcConnection::Fill() {
 }
 
 void GrpcConnection::Flush() {
-  if (state_ != State::kOpen || watching_write_) return;
+  if (state_ != State::kOpen) return;
+  if (watching_write_) {
+    // Deadlines of streams pass all the same.
+    ArmStreamDeadline();
+    return;
+  }
   const auto self = shared_from_this();
   in_turn_ = true;
   while (true) {

@@ -192,6 +192,23 @@ TEST_F(GrpcServerTest, APeerThatNeverReadsIsDisconnected) {
   EXPECT_EQ(OnLoop([&] { return log_.gone; }), 1);
 }
 
+TEST_F(GrpcServerTest, TimeoutsOfCallersAreKeptWhileThePeerDoesNotRead) {
+  Serve();
+  Peer peer(port(), 4'096);
+  peer.h2().GiveWindow(0, 1 << 30);
+  const int32_t id = peer.h2().Start("/t.T/Hold", GrpcFrame("m"), false);
+  ASSERT_TRUE(peer.Push());
+  peer.h2().GiveWindow(id, 1 << 30);
+  ASSERT_TRUE(peer.Push());
+  ASSERT_TRUE(Eventually([&] { return OnLoop([&] { return log_.messages; }) == 1; }));
+  loop_.Run([&] { log_.streams[0]->Send(std::string(20 << 20, 'x')); });
+  for (const char* timeout : {"100m", "300m", "500m"}) {
+    peer.h2().Start("/t.T/Hold", GrpcFrame("m"), false, {{"grpc-timeout", timeout}});
+  }
+  ASSERT_TRUE(peer.Push());
+  EXPECT_TRUE(Eventually([&] { return OnLoop([&] { return log_.gone; }) == 3; }));
+}
+
 TEST_F(GrpcServerTest, OversizeMessagesEndTheirStream) {
   options_.max_message_bytes = 1'000;
   Serve();
