@@ -1,67 +1,31 @@
 #include "net/http_server.h"
 
-#include <fmt/format.h>
-#include <sys/socket.h>
-
-#include <boost/asio/error.hpp>
-#include <boost/asio/ip/address.hpp>
 #include <unordered_set>
 #include <utility>
 #include <vector>
 
-#include "base/log.h"
+#include "net/listener.h"
 #include "net/server_connection.h"
 
 namespace warmpath::net {
 namespace {
 
-using ReusePort = asio::detail::socket_option::boolean<SOL_SOCKET, SO_REUSEPORT>;
-constexpr Duration kAcceptBackoff = std::chrono::milliseconds(100);
-
-std::string EndpointText(const tcp::endpoint& endpoint) {
-  return HostPort{endpoint.address().to_string(), endpoint.port()}.ToString();
-}
-
-// The listening socket of one loop and the connections accepted there. Loop-confined.
-class Listener : public std::enable_shared_from_this<Listener> {
+// The connections of one loop. Loop-confined.
+class Site : public std::enable_shared_from_this<Site> {
  public:
-  Listener(Loop& loop, std::shared_ptr<ServerShared> shared)
-      : loop_(loop), acceptor_(loop.impl().io), shared_(std::move(shared)) {}
+  Site(std::shared_ptr<Listener> listener, std::shared_ptr<ServerShared> shared)
+      : listener_(std::move(listener)), shared_(std::move(shared)) {}
 
-  Loop& loop() { return loop_; }
+  Loop& loop() { return listener_->loop(); }
 
-  Status Bind(const tcp::endpoint& endpoint) {
-    error_code error;
-    acceptor_.open(endpoint.protocol(), error);
-    if (!error) acceptor_.set_option(asio::socket_base::reuse_address(true), error);
-    if (!error) acceptor_.set_option(ReusePort(true), error);
-    if (!error) acceptor_.non_blocking(true, error);
-    if (!error) acceptor_.bind(endpoint, error);
-    if (!error) acceptor_.listen(1024, error);
-    if (error) {
-      return Fail(Code::kUnavailable,
-                  fmt::format("cannot listen on {}: {}", EndpointText(endpoint), error.message()));
-    }
-    return {};
-  }
-
-  uint16_t port() const {
-    error_code ignored;
-    return acceptor_.local_endpoint(ignored).port();
-  }
-
-  void Accept() {
-    if (!acceptor_.is_open()) return;
-    acceptor_.async_wait(TcpAcceptor::wait_read,
-                         [self = shared_from_this()](const error_code& error) {
-                           if (!error) self->AcceptAll();
-                         });
+  void Serve() {
+    listener_->Serve([weak = weak_from_this()](TcpSocket socket, const tcp::endpoint& peer) {
+      if (const auto self = weak.lock()) self->Add(std::move(socket), peer);
+    });
   }
 
   void StopAccepting() {
-    error_code ignored;
-    acceptor_.close(ignored);
-    backoff_.Cancel();
+    listener_->Close();
     const auto connections = connections_;
     for (const auto& connection : connections) connection->CloseIfIdle();
   }
@@ -73,36 +37,14 @@ class Listener : public std::enable_shared_from_this<Listener> {
   }
 
  private:
-  void AcceptAll() {
-    // Bounded per turn, so that a storm of connections does not starve those already there.
-    for (int i = 0; i < 64; ++i) {
-      TcpSocket socket(loop_.impl().io);
-      tcp::endpoint peer;
-      error_code error;
-      acceptor_.accept(socket, peer, error);
-      if (error == asio::error::would_block) break;
-      if (error == asio::error::connection_aborted || error == asio::error::interrupted) continue;
-      if (error) {
-        // Out of descriptors, most likely: waiting connections stay in the backlog meanwhile.
-        WP_LOG(kError, "net", "accept failed", {"error", error.message()});
-        backoff_ = loop_.After(kAcceptBackoff, [this] { Accept(); });
-        return;
-      }
-      Add(std::move(socket), peer);
-    }
-    Accept();
-  }
-
   void Add(TcpSocket socket, const tcp::endpoint& peer) {
     if (shared_->connections.load() >= shared_->options.max_connections) return;
-    error_code error;
-    socket.non_blocking(true, error);
-    if (error) return;
-    socket.set_option(tcp::no_delay(true), error);
+    error_code ignored;
+    socket.set_option(tcp::no_delay(true), ignored);
     ++shared_->connections;
     auto slot = std::make_shared<std::weak_ptr<ServerConnection>>();
     auto connection = std::make_shared<ServerConnection>(
-        loop_, std::move(socket), EndpointText(peer), shared_, [weak = weak_from_this(), slot] {
+        loop(), std::move(socket), EndpointText(peer), shared_, [weak = weak_from_this(), slot] {
           const auto self = weak.lock();
           if (!self) return;
           --self->shared_->connections;
@@ -113,52 +55,30 @@ class Listener : public std::enable_shared_from_this<Listener> {
     connection->Start();
   }
 
-  Loop& loop_;
-  TcpAcceptor acceptor_;
+  const std::shared_ptr<Listener> listener_;
   const std::shared_ptr<ServerShared> shared_;
-  Timer backoff_;
   std::unordered_set<std::shared_ptr<ServerConnection>> connections_;
 };
 
 class Server final : public HttpServer {
  public:
-  Server(std::string host, std::shared_ptr<ServerShared> shared)
-      : host_(std::move(host)), shared_(std::move(shared)) {}
-
+  Server(HostPort address, std::shared_ptr<ServerShared> shared,
+         std::vector<std::shared_ptr<Site>> sites)
+      : address_(std::move(address)), shared_(std::move(shared)), sites_(std::move(sites)) {
+    for (const auto& site : sites_) {
+      site->loop().Post([site] { site->Serve(); });
+    }
+  }
   ~Server() override { Stop(Duration::zero()); }
 
-  Status Bind(const std::vector<Loop*>& loops, uint16_t port) {
-    error_code error;
-    const asio::ip::address ip =
-        asio::ip::make_address(host_ == "localhost" ? "127.0.0.1" : host_, error);
-    if (error) {
-      return Fail(Code::kInvalidArgument,
-                  fmt::format("\"{}\" is not an IP address to listen on", host_));
-    }
-    port_ = port;
-    // A port of our own first: without SO_REUSEPORT semantics of others sneaking in, a taken port
-    // is an error.
-    if (port != 0) WP_RETURN_IF_ERROR(CheckFree(*loops.front(), {ip, port}));
-    for (Loop* loop : loops) {
-      auto listener = std::make_shared<Listener>(*loop, shared_);
-      WP_RETURN_IF_ERROR(listener->Bind({ip, port_}));
-      if (port_ == 0) port_ = listener->port();
-      listeners_.push_back(std::move(listener));
-    }
-    for (const auto& listener : listeners_) {
-      listener->loop().Post([listener] { listener->Accept(); });
-    }
-    return {};
-  }
-
-  uint16_t port() const override { return port_; }
-  HostPort address() const override { return {host_, port_}; }
+  uint16_t port() const override { return address_.port; }
+  HostPort address() const override { return address_; }
   size_t connections() const override { return shared_->connections.load(); }
 
   void StopAccepting() override {
     if (shared_->draining.exchange(true)) return;
-    for (const auto& listener : listeners_) {
-      listener->loop().Run([&listener] { listener->StopAccepting(); });
+    for (const auto& site : sites_) {
+      site->loop().Run([&site] { site->StopAccepting(); });
     }
   }
 
@@ -171,41 +91,28 @@ class Server final : public HttpServer {
         shared_->changed.WaitUntil(shared_->mutex, until);
       }
     }
-    for (const auto& listener : listeners_) {
-      listener->loop().Run([&listener] { listener->CloseAll(); });
+    for (const auto& site : sites_) {
+      site->loop().Run([&site] { site->CloseAll(); });
     }
   }
 
  private:
-  // SO_REUSEPORT lets two processes of one user share a port silently; a plain bind tells.
-  static Status CheckFree(Loop& loop, const tcp::endpoint& endpoint) {
-    TcpAcceptor probe(loop.impl().io);
-    error_code error;
-    probe.open(endpoint.protocol(), error);
-    if (!error) probe.set_option(asio::socket_base::reuse_address(true), error);
-    if (!error) probe.bind(endpoint, error);
-    if (error) {
-      return Fail(Code::kUnavailable,
-                  fmt::format("cannot listen on {}: {}", EndpointText(endpoint), error.message()));
-    }
-    return {};
-  }
-
-  const std::string host_;
-  uint16_t port_ = 0;
+  const HostPort address_;
   const std::shared_ptr<ServerShared> shared_;
-  std::vector<std::shared_ptr<Listener>> listeners_;
+  const std::vector<std::shared_ptr<Site>> sites_;
 };
 
 Result<std::unique_ptr<HttpServer>> ListenOn(const std::vector<Loop*>& loops,
                                              const HostPort& address, HttpServerOptions options,
                                              HttpServer::Handler handler) {
+  WP_TRY(const auto listeners, Listener::BindAll(loops, address));
   auto shared = std::make_shared<ServerShared>();
   shared->options = std::move(options);
   shared->handler = std::move(handler);
-  auto server = std::make_unique<Server>(address.host, std::move(shared));
-  WP_RETURN_IF_ERROR(server->Bind(loops, address.port));
-  return server;
+  std::vector<std::shared_ptr<Site>> sites;
+  for (const auto& listener : listeners) sites.push_back(std::make_shared<Site>(listener, shared));
+  const HostPort bound{address.host, listeners.front()->port()};
+  return std::make_unique<Server>(bound, std::move(shared), std::move(sites));
 }
 
 }  // namespace
