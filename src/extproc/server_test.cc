@@ -34,6 +34,13 @@ class Connection {
     client_.Reset(id);
     socket_.Send(client_.Output());
   }
+  // Sends what there is, reads what came.
+  void Turn() {
+    socket_.Send(client_.Output());
+    if (!socket_.ReadSome(1ms)) return;
+    client_.Input(socket_.received());
+    socket_.Forget();
+  }
   // Reads until `condition`; false when nothing more comes.
   template <typename Condition>
   bool Until(Condition condition) {
@@ -92,6 +99,27 @@ class ServerTest : public ExchangeTest {
   net::LoopGroup loops_{"extproc", 2};
   std::unique_ptr<ExtProcServer> server_;
 };
+
+TEST_F(ServerTest, MessagesUnderWayOnAllConnectionsAreBoundedLikeBodies) {
+  options_.grpc.max_message_bytes = 100'000;
+  options_.grpc.max_header_bytes = 4'000;
+  options_.max_buffered_bytes = 10;
+  const uint16_t port = Serve();
+  // All but the last byte.
+  const std::string part = GrpcFrame(std::string(60'000, 'x')).substr(0, 60'004);
+  Connection one(port);
+  Connection two(port);
+  const int32_t first = one.Start(kProcess, part, false);
+  const int32_t second = two.Start(kProcess, part, false);
+  ASSERT_TRUE(Eventually([&] {
+    one.Turn();
+    two.Turn();
+    return one.call(first).closed || two.call(second).closed;
+  }));
+  EXPECT_NE(one.call(first).closed, two.call(second).closed);
+  const auto& refused = one.call(first).closed ? one.call(first) : two.call(second);
+  EXPECT_EQ(refused.fields.at("grpc-status"), "8");
+}
 
 TEST_F(ServerTest, AnExchangeThatIsCompleteMayBeResetLikeEnvoyDoes) {
   Connection envoy(Serve());
