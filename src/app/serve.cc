@@ -296,6 +296,7 @@ Result<std::unique_ptr<ServeInstance>> ServeInstance::Create(const ServeOptions&
   director_options.output_ratio = config.output_ratio;
   director_options.max_estimated_output_tokens = config.max_estimated_output_tokens;
   director_options.estimate = config.estimate;
+  director_options.speculative_blocks = config.speculative_indexing;
   director_options.any_model = options.picker && options.picker->conformance_test_headers;
   s.director = std::make_unique<routing::Director>(
       routing::DirectorDeps{*s.fleet, *s.index, s.events.get(), *s.scheduler, s.metrics, s.clock},

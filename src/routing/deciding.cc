@@ -49,8 +49,9 @@ EndpointPtr LeastLoaded(const std::vector<EndpointPtr>& endpoints,
 uint64_t EstimatedOutput(const DirectorOptions& options, uint64_t prompt_tokens,
                          std::optional<uint64_t> limit) {
   if (!options.add_estimated_output_tokens) return 0;
+  constexpr double kMost = 0x1p40;  // sums of such loads stay far from overflowing
   auto tokens = static_cast<uint64_t>(
-      std::llround(static_cast<double>(prompt_tokens) * options.output_ratio));
+      std::llround(std::min(static_cast<double>(prompt_tokens) * options.output_ratio, kMost)));
   if (limit) tokens = std::min(tokens, *limit);
   if (options.max_estimated_output_tokens > 0)
     tokens = std::min(tokens, options.max_estimated_output_tokens);
@@ -272,6 +273,7 @@ Outcome Director::Book(Prepared& prepared, std::unique_ptr<OutcomeState> outcome
 
 void OutcomeState::HoldBlocks(const Choice& choice) {
   if (choice.keys == nullptr || director->deps.events == nullptr) return;
+  if (!director->options.speculative_blocks) return;
   for (const auto& chain : *choice.keys) {
     if (!chain.empty())
       holds.push_back(director->deps.index.Hold({choice.endpoint->id, choice.rank}, chain));

@@ -39,6 +39,8 @@ struct DirectorOptions {
   size_t offload_body_bytes = 64 << 10;               // bodies above belong on a CPU pool
   // Accept models no endpoint serves, as pools without a model list do (conformance tests).
   bool any_model = false;
+  // Blocks of a prompt under way count as on their way into its engine's cache.
+  bool speculative_blocks = true;
   // llm-d's inflight-load-producer: output tokens assumed for load, min(prompt * ratio, the
   // client's limit, cap).
   bool add_estimated_output_tokens = false;

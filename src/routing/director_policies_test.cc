@@ -284,6 +284,20 @@ TEST_F(SheddingTest, OnlySheddableRequestsAreRefusedWhenTheCandidatesAreSaturate
   EXPECT_TRUE(ask({})) << "priority 0 is never shed";
 }
 
+class NoSpeculationTest : public DirectorTest {
+ protected:
+  NoSpeculationTest() : DirectorTest("", {.speculative_blocks = false}) {}
+};
+
+TEST_F(NoSpeculationTest, APromptUnderWayIsExpectedNowhere) {
+  const Outcome under_way = Route(Body(Tokens(160)));
+  const auto record = director_.Explain(prompt::Api::kCompletions, Body(Tokens(160)));
+  ASSERT_TRUE(record);
+  ASSERT_FALSE(record->endpoints.empty());
+  for (const EndpointVerdict& verdict : record->endpoints)
+    EXPECT_EQ(verdict.expected_cached_tokens, 0u) << verdict.name;
+}
+
 class OutputLoadTest : public DirectorTest {
  protected:
   OutputLoadTest() : DirectorTest("", {.add_estimated_output_tokens = true}) {}
