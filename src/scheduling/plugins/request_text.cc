@@ -1,8 +1,9 @@
 #include "scheduling/plugins/request_text.h"
 
-#include <fmt/format.h>
+#include <utility>
 
 #include "base/units.h"
+#include "net/address.h"
 
 namespace warmpath::scheduling {
 
@@ -15,9 +16,10 @@ std::string_view HeaderOf(const Request& request, std::string_view name) {
 }
 
 std::string HostPortOf(const fleet::Endpoint& endpoint, uint16_t port) {
-  const std::string& host = endpoint.spec.url.address.host;
-  return host.find(':') == std::string::npos ? fmt::format("{}:{}", host, port)
-                                             : fmt::format("[{}]:{}", host, port);
+  net::HostPort address = endpoint.spec.url.address;
+  if (auto resolved = net::ParseHostPort(endpoint.resolved)) address = std::move(*resolved);
+  address.port = port;
+  return address.ToString();
 }
 
 std::string NamespacedNameOf(const fleet::Endpoint& endpoint) {

@@ -452,6 +452,12 @@ TEST(DataParallelHandler, SendsToThePrimaryPortAndNamesTheRank) {
   ASSERT_EQ(effects.request_headers.size(), 1u);
   EXPECT_EQ(effects.request_headers[0].first, "x-data-parallel-host-port");
   EXPECT_EQ(effects.request_headers[0].second, "[::1]:8002");
+
+  fleet.endpoints[0]->spec.url.address = {"engine.example", 8002};
+  fleet.endpoints[0]->resolved = "10.0.0.7:8002";
+  const PickEffects named = scheduler->Schedule(fleet.MakeRequest()).effects;
+  EXPECT_EQ(named.destination, "10.0.0.7:9000") << "proxies are told addresses, not names";
+  EXPECT_EQ(named.request_headers[0].second, "10.0.0.7:8002");
 }
 
 // --- detectors

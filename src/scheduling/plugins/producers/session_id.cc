@@ -77,6 +77,7 @@ std::vector<PluginType> SessionIdTypes() {
   PluginType agent{"agent-identity", Role::kProducer, {}, {}, {}};
   agent.parameters = {List("additionalSessionHeaders", String(""))};
   agent.experimental = true;
+  agent.note = "serves session affinity; the fairness id in metrics stays the headers'";
   agent.create = [](const PluginContext& context) -> Result<std::unique_ptr<Plugin>> {
     return std::make_unique<AgentIdentity>(context.parameters);
   };
