@@ -8,6 +8,10 @@
 namespace warmpath::app {
 namespace {
 
+// The peer is a proxy that carries many clients: when thousands of them leave at once, that is no
+// attack of its own. The burst allowed is twenty times this.
+constexpr double kResetsPerSecond = 1000;
+
 // A Kubernetes quantity, or empty for the default; llm-d also takes a trailing "B".
 Result<size_t> ParseMessageLimit(const std::string& flag, const std::string& text,
                                  size_t fallback) {
@@ -42,6 +46,7 @@ Result<std::unique_ptr<Picker>> Picker::Create(const PickerOptions& options,
   }
   base.listen = {options.host, options.grpc_port};
   base.grpc.tls = picker->tls_;
+  base.grpc.max_resets_per_second = kResetsPerSecond;
   WP_TRY(base.grpc.max_message_bytes,
          ParseMessageLimit("grpc-max-recv-msg-size", options.grpc_max_recv_msg_size,
                            base.grpc.max_message_bytes));
