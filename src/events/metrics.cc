@@ -15,7 +15,12 @@ EventsMetrics::EventsMetrics(Registry& registry)
                                        "Event messages one socket queues before the engine drops")),
       silent_engines(registry.AddCounter("warmpath_events_silent_engines_total",
                                          "Engines found to get traffic and send no KV events")),
-      registry_(registry) {}
+      registry_(registry) {
+  // All there are (publisher.cc), before the first of each.
+  StoresSkipped("other", "group");
+  StoresSkipped("full", "block_size");
+  RemovalsSkipped("other", "group");
+}
 
 std::string EventsMetrics::Bounded(const std::string& pod) {
   MutexLock lock(mutex_);
