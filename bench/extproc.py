@@ -23,6 +23,7 @@ import conftest  # noqa: E402
 from harness import MODEL  # noqa: E402
 
 CONFIG = ROOT / "deploy/config/precise-prefix.yaml"
+WARM_UP = 10_500
 FLOOR_REQUEST_US, FLOOR_CHUNK_US, FLOOR_STREAM_KIB = 100, 10, 32
 WORDS = "the of and to in is you that it he was for on are as with his they at be this have from or one had by word but not what".split()
 
@@ -101,7 +102,8 @@ def measure_cpu(options, picker, front):
     def stream_body(draw):
         return {**small_body(draw), "max_tokens": options.chunks, "stream": True, "ignore_eos": True}
 
-    asyncio.run(load(front.url, small_body, options.connections, 50, 999))
+    # A picker keeps the records of its newest 10,000 requests: until there are as many it grows, which is not its steady state.
+    asyncio.run(load(front.url, small_body, options.connections, WARM_UP // options.connections, 999))
     rows = []
     for number in range(options.rounds):
         with Window(picker, front) as small:

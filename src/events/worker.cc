@@ -19,7 +19,7 @@ constexpr Duration kTickInterval = std::chrono::milliseconds(100);
 constexpr int kMessagesPerTurn = 256;  // then the next socket has its turn
 // After a turn that found messages, for more to come: a turn looks at every socket, which costs
 // more than most messages do.
-constexpr std::chrono::milliseconds kGather{10};
+constexpr std::chrono::milliseconds kGather{20};
 
 std::string PodOf(const Slot& slot) {
   return slot.publisher->watch().name();
