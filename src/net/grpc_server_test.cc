@@ -158,16 +158,19 @@ TEST_F(GrpcServerTest, APeerThatDoesNotReadHoldsBoundedMemory) {
   const std::string message(100'000, 'x');
   size_t sent = 0;
   // The service's own rule: nothing more above a bound.
-  ASSERT_TRUE(Eventually([&] {
+  const auto fill = [&] {
     return OnLoop([&] {
-             GrpcStream& stream = *log_.streams[0];
-             while (stream.queued_bytes() < (1 << 20)) {
-               stream.Send(message);
-               ++sent;
-             }
-             return stream.queued_bytes();
-           }) >= (1 << 20) &&
-           sent > 30;
+      GrpcStream& stream = *log_.streams[0];
+      while (stream.queued_bytes() < (1 << 20)) {
+        stream.Send(message);
+        ++sent;
+      }
+      return stream.queued_bytes();
+    });
+  };
+  ASSERT_TRUE(Eventually([&] {
+    const size_t queued = fill();
+    return queued >= (1 << 20) && sent > 30;
   }));
   loop_.Run([&] { log_.streams[0]->SetReading(false); });
   // While the socket's own buffers filled, some may have come already.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <nghttp2/nghttp2.h>
+#include <algorithm>
 
 #include <cstring>
 #include <map>
@@ -181,7 +182,7 @@ class Http2Client {
                       nghttp2_data_source*, void* user) {
     Call& call = Self(user).calls_[id];
     const size_t size = std::min(limit, call.to_send.size());
-    std::memcpy(buffer, call.to_send.data(), size);
+    std::copy_n(call.to_send.data(), size, buffer);
     call.to_send.erase(0, size);
     if (call.to_send.empty() && call.end_after) *flags |= NGHTTP2_DATA_FLAG_EOF;
     if (size == 0 && !call.end_after) return NGHTTP2_ERR_DEFERRED;

@@ -431,7 +431,10 @@ TEST(DecisionTree, RefusesWhatIsNoTree) {
   EXPECT_THAT(error(R"({"current":{"pluginRef":"nope"}})"),
               HasSubstr("a plugin has a dependency on the unregistered plugin nope"));
   std::string deep = R"({"pluginRef":"q"})";
-  for (int i = 0; i < 27; ++i) deep = R"({"decisionTree":{"current":)" + deep + "}}";
+  for (int i = 0; i < 27; ++i) {
+    deep.insert(0, R"({"decisionTree":{"current":)");
+    deep += "}}";
+  }
   EXPECT_THAT(error((R"({"current":)" + deep + "}").c_str()), HasSubstr("is no filter"));
 }
 
