@@ -22,7 +22,6 @@ namespace warmpath::events {
 
 struct EventsOptions {
   std::string bind;                      // "tcp://*:5557"; "" = dial only
-  std::string topic_filter = "";         // subscription prefix when dialling; bind mode uses "kv@"
   size_t threads = 2;                    // applying threads; each publisher belongs to one
   size_t max_queued_messages = 100'000;  // per thread (ZMQ receive high-water mark)
   size_t max_message_bytes = size_t{64} << 20;

@@ -151,7 +151,8 @@ void Worker::Open(Slot& slot) {
     WP_TRY(slot.events, ZmqSocket::Open(context_, ZMQ_SUB, limits));
     WP_TRY(slot.monitor,
            slot.events.Monitor(context_, fmt::format("{}-monitor-{}", name_, monitors_++)));
-    WP_RETURN_IF_ERROR(slot.events.Subscribe(options_.topic_filter));
+    // Every topic: the socket is the identity, an engine may publish under any or none.
+    WP_RETURN_IF_ERROR(slot.events.Subscribe(""));
     return slot.events.Connect(slot.events_address);
   };
   if (const Status status = open(); !status) {
