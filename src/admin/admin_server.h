@@ -21,10 +21,19 @@
 
 namespace warmpath::admin {
 
+// What a protected path's reader may do.
+enum class AdminAccess { kAllowed, kUnauthenticated, kForbidden, kUnavailable };
+// Called on the server's loop with the bearer token ("" = none), the lower-case method and the
+// path; answers exactly once, on any thread. Null: everybody may. /healthz and /readyz are never
+// asked about.
+using AdminAuthorize = std::function<void(std::string token, std::string verb, std::string path,
+                                          std::function<void(AdminAccess)> answer)>;
+
 struct AdminOptions {
   net::HostPort listen{"127.0.0.1", 9090};
   size_t max_body_bytes = size_t{64} << 20;  // of explain and tokenize; over it 413
   std::shared_ptr<net::TlsContext> tls{};    // null: plaintext
+  AdminAuthorize authorize{};                // null: no authentication
 };
 
 struct Readiness {

@@ -52,6 +52,8 @@ struct HealthInputs {
   bool protocol_compatible = true;  // the parsers can read what the pool speaks
   bool plugins_ready = true;        // counts for "", readiness and the ext_proc service only
   bool draining = false;
+  bool elects = false;   // leader election is on: then only "liveness" serves on a follower, and
+  bool leading = false;  // unknown services are SERVICE_UNKNOWN
 };
 
 struct ExtProcDeps {

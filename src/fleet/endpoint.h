@@ -27,6 +27,9 @@ struct EndpointSpec {
   uint16_t data_parallel = 1;
   std::map<std::string, std::string> labels;
   std::string ns = "default";  // Kubernetes' namespace, or the file's; names are unique within it
+  // Tells lives of one name apart (a pod's UID and restart count); "" where nothing does. Another
+  // one is a new endpoint: nothing known of the former, its blocks included, passes on to it.
+  std::string incarnation{};
 };
 
 enum class Health {

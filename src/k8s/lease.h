@@ -1,0 +1,40 @@
+// Leader election by a coordination.k8s.io/v1 Lease: at most one holder at a time, judged by our
+// own clock (a holder is gone when its lease has not changed for its duration as we saw it).
+//
+// Loop-confined but for leading().
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/clock.h"
+#include "base/metrics.h"
+#include "k8s/api.h"
+
+namespace warmpath::k8s {
+
+struct LeaderOptions {
+  std::string ns, lease_name;
+  std::string identity;  // "<pod>_<uuid>"
+  Duration lease_duration = std::chrono::seconds(15);
+  Duration renew_deadline = std::chrono::seconds(10);  // without a renewal: no longer leading
+  Duration retry_period = std::chrono::seconds(2);
+};
+
+class LeaderElector {
+ public:
+  // `changed`: on the loop, whenever leading() changes. All outlive it.
+  static std::unique_ptr<LeaderElector> Create(Api& api, Timers& timers, const Clock& clock,
+                                               Registry& metrics, LeaderOptions options,
+                                               std::function<void(bool leading)> changed);
+  virtual ~LeaderElector() = default;
+  virtual void Start() = 0;
+  // Gives the lease back if it is ours (holderIdentity "", duration 1), then calls `done`; at the
+  // latest after two seconds.
+  virtual void Release(std::function<void()> done) = 0;
+  virtual bool leading() const = 0;        // any thread
+  virtual std::string holder() const = 0;  // as last seen; "" = nobody
+};
+
+}  // namespace warmpath::k8s
