@@ -60,10 +60,16 @@ class CheckHandler final : public UnaryHandler {
     if (!request.ParseFromArray(message.data(), static_cast<int>(message.size()))) {
       return stream().Finish(GrpcStatus::kInvalidArgument, "not a HealthCheckRequest");
     }
-    const auto serving = HealthOf(request.service(), Now());
-    if (!serving) return stream().Finish(GrpcStatus::kNotFound, "unknown service");
+    const HealthInputs inputs = Now();
+    const auto serving = HealthOf(request.service(), inputs);
     hpb::HealthCheckResponse response;
-    response.set_status(WireStatus(*serving));
+    if (serving) {
+      response.set_status(WireStatus(*serving));
+    } else if (inputs.elects) {
+      response.set_status(hpb::HealthCheckResponse::SERVICE_UNKNOWN);
+    } else {
+      return stream().Finish(GrpcStatus::kNotFound, "unknown service");
+    }
     stream().Send(response.SerializeAsString());
     stream().Finish(GrpcStatus::kOk);
   }
@@ -78,8 +84,9 @@ class ListHandler final : public UnaryHandler {
     const HealthInputs inputs = Now();
     hpb::HealthListResponse response;
     for (const std::string_view service : kServices) {
-      (*response.mutable_statuses())[std::string(service)].set_status(
-          WireStatus(*HealthOf(service, inputs)));
+      if (const auto serving = HealthOf(service, inputs)) {
+        (*response.mutable_statuses())[std::string(service)].set_status(WireStatus(*serving));
+      }
     }
     stream().Send(response.SerializeAsString());
     stream().Finish(GrpcStatus::kOk);
@@ -105,10 +112,11 @@ std::span<const std::string_view> HealthServices() {
 std::optional<Serving> HealthOf(std::string_view service, const HealthInputs& inputs) {
   bool known = false;
   for (const std::string_view name : kServices) known = known || name == service;
-  if (!known) return std::nullopt;
+  if (!known || (inputs.elects && service == kLegacy)) return std::nullopt;
   if (service == kLiveness) return Serving::kServing;
   const bool serving = inputs.pool_synced && inputs.protocol_compatible && !inputs.draining &&
-                       (inputs.plugins_ready || service == kLegacy);
+                       (inputs.plugins_ready || service == kLegacy) &&
+                       (inputs.leading || !inputs.elects);
   return serving ? Serving::kServing : Serving::kNotServing;
 }
 

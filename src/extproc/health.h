@@ -17,10 +17,14 @@ enum class Serving { kServing, kNotServing };
 std::span<const std::string_view> HealthServices();
 // nullopt: no such service.
 //   "liveness"             always serving: the process answers
-//   "inference-extension"  endpoints known, parsers fit the pool, not draining
-//   "", "readiness" and the ext_proc service: that, and the plugins are ready
+//   "inference-extension"  endpoints known, parsers fit the pool, not draining; no such service
+//                          when leaders are elected
+//   "", "readiness" and the ext_proc service: that, the plugins are ready, and this is the leader
+//                          where one is elected
 std::optional<Serving> HealthOf(std::string_view service, const HealthInputs& inputs);
 
+// A Check of a service there is not is NOT_FOUND; when leaders are elected, its status is
+// SERVICE_UNKNOWN instead.
 // A handler for a method of grpc.health.v1.Health; null for any other path.
 std::unique_ptr<net::GrpcHandler> MakeHealthHandler(
     std::string_view path, net::GrpcStream& stream,

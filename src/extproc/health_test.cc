@@ -40,6 +40,36 @@ INSTANTIATE_TEST_SUITE_P(
         HealthCase{"Draining", {.pool_synced = true, .draining = true}, false, false}),
     [](const auto& info) { return info.param.name; });
 
+struct ElectionCase {
+  const char* name;
+  HealthInputs inputs;
+  bool ready;
+};
+class HealthsWithElection : public ::testing::TestWithParam<ElectionCase> {};
+TEST_P(HealthsWithElection, ServeOnTheLeaderOnly) {
+  const HealthInputs& inputs = GetParam().inputs;
+  const Serving expected = GetParam().ready ? Serving::kServing : Serving::kNotServing;
+  for (const char* name : {"", "readiness", "envoy.service.ext_proc.v3.ExternalProcessor"}) {
+    EXPECT_EQ(HealthOf(name, inputs), expected) << name;
+  }
+  EXPECT_EQ(HealthOf("liveness", inputs), Serving::kServing);
+  EXPECT_EQ(HealthOf("inference-extension", inputs), std::nullopt);
+  EXPECT_EQ(HealthOf("other", inputs), std::nullopt);
+}
+INSTANTIATE_TEST_SUITE_P(
+    All, HealthsWithElection,
+    ::testing::Values(
+        ElectionCase{"Leader", {.pool_synced = true, .elects = true, .leading = true}, true},
+        ElectionCase{"Follower", {.pool_synced = true, .elects = true}, false},
+        ElectionCase{"LeaderStarting", {.elects = true, .leading = true}, false},
+        ElectionCase{"LeaderPluginsNotReady",
+                     {.pool_synced = true, .plugins_ready = false, .elects = true, .leading = true},
+                     false},
+        ElectionCase{"LeaderDraining",
+                     {.pool_synced = true, .draining = true, .elects = true, .leading = true},
+                     false}),
+    [](const auto& info) { return info.param.name; });
+
 class FakeStream final : public net::GrpcStream {
  public:
   net::Loop& loop() override { return loop_; }
@@ -96,6 +126,35 @@ TEST(HealthService, ListNamesEveryService) {
   EXPECT_EQ(response.statuses().size(), HealthServices().size());
   EXPECT_EQ(response.statuses().at("liveness").status(), hpb::HealthCheckResponse::SERVING);
   EXPECT_EQ(response.statuses().at("").status(), hpb::HealthCheckResponse::NOT_SERVING);
+}
+
+TEST(HealthService, UnknownServicesAreSaidToBeSoWhenLeadersAreElected) {
+  constexpr HealthInputs kFollower{.pool_synced = true, .elects = true};
+  for (const auto& [service, status] :
+       std::vector<std::pair<std::string, hpb::HealthCheckResponse::ServingStatus>>{
+           {"", hpb::HealthCheckResponse::NOT_SERVING},
+           {"liveness", hpb::HealthCheckResponse::SERVING},
+           {"inference-extension", hpb::HealthCheckResponse::SERVICE_UNKNOWN},
+           {"nobody", hpb::HealthCheckResponse::SERVICE_UNKNOWN}}) {
+    FakeStream stream;
+    const auto handler =
+        MakeHealthHandler("/grpc.health.v1.Health/Check", stream, Inputs(kFollower));
+    hpb::HealthCheckRequest request;
+    request.set_service(service);
+    handler->OnMessage(request.SerializeAsString());
+    EXPECT_EQ(stream.finished, GrpcStatus::kOk) << service;
+    ASSERT_EQ(stream.sent.size(), 1u);
+    hpb::HealthCheckResponse response;
+    ASSERT_TRUE(response.ParseFromString(stream.sent.front()));
+    EXPECT_EQ(response.status(), status) << service;
+  }
+  FakeStream stream;
+  MakeHealthHandler("/grpc.health.v1.Health/List", stream, Inputs(kFollower))->OnMessage("");
+  ASSERT_EQ(stream.sent.size(), 1u);
+  hpb::HealthListResponse response;
+  ASSERT_TRUE(response.ParseFromString(stream.sent.front()));
+  EXPECT_EQ(response.statuses().size(), 4u);
+  EXPECT_EQ(response.statuses().count("inference-extension"), 0u);
 }
 
 TEST(HealthService, OtherMethodsAndBrokenCallsAreRefused) {

@@ -81,7 +81,8 @@ class ExtProcServer {
 
 // grpc.health.v1 on a port of its own: Check and List; Watch is unimplemented. Services: "",
 // "readiness", "liveness", "inference-extension", "envoy.service.ext_proc.v3.ExternalProcessor";
-// other names are NOT_FOUND. "liveness" stays SERVING while draining.
+// other names are NOT_FOUND (SERVICE_UNKNOWN when leaders are elected). "liveness" stays SERVING
+// while draining.
 class HealthServer {
  public:
   static Result<std::unique_ptr<HealthServer>> Create(net::Loop& loop, const net::HostPort& listen,
