@@ -1,13 +1,13 @@
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
 #include <system_error>
 #include <vector>
 
+#include "prompt/hub_cache.h"
 #include "prompt/tokenizer.h"
 
 namespace warmpath::prompt {
@@ -15,42 +15,23 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string Env(const char* name) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? std::string() : std::string(value);
-}
-
 bool HasTokenizer(const fs::path& dir) {
   std::error_code ignored;
   return fs::exists(dir / "tokenizer.json", ignored);
 }
 
-// Hub caches in the order the Hugging Face libraries look at them; the first one that is set wins
-// there, here all are tried.
-std::vector<fs::path> HubCaches() {
-  std::vector<fs::path> caches;
-  if (auto dir = Env("HF_HUB_CACHE"); !dir.empty()) caches.emplace_back(dir);
-  if (auto dir = Env("HUGGINGFACE_HUB_CACHE"); !dir.empty()) caches.emplace_back(dir);
-  if (auto dir = Env("HF_HOME"); !dir.empty()) caches.push_back(fs::path(dir) / "hub");
-  if (auto dir = Env("XDG_CACHE_HOME"); !dir.empty()) {
-    caches.push_back(fs::path(dir) / "huggingface" / "hub");
-  }
-  if (auto dir = Env("HOME"); !dir.empty()) {
-    caches.push_back(fs::path(dir) / ".cache" / "huggingface" / "hub");
-  }
-  return caches;
-}
-
-// The snapshot refs/main names, else the newest one that holds a tokenizer; empty when there is
-// none.
-fs::path Snapshot(const fs::path& model_dir) {
-  std::string revision;
-  std::ifstream(model_dir / "refs" / "main") >> revision;
+// The snapshot that the revision's ref names, or that has the revision's name; for main else the
+// newest one that holds a tokenizer. Empty when there is none.
+fs::path Snapshot(const fs::path& model_dir, const std::string& revision) {
+  std::string commit;
+  std::ifstream(model_dir / "refs" / revision) >> commit;
   const fs::path snapshots = model_dir / "snapshots";
-  if (!revision.empty() && revision.find('/') == std::string::npos &&
-      HasTokenizer(snapshots / revision)) {
-    return snapshots / revision;
+  for (const std::string& name : {commit, revision}) {
+    if (!name.empty() && name.find('/') == std::string::npos && HasTokenizer(snapshots / name)) {
+      return snapshots / name;
+    }
   }
+  if (revision != "main") return {};
   fs::path newest;
   fs::file_time_type newest_time{};
   std::error_code error;
@@ -76,16 +57,12 @@ Result<std::string> FindTokenizerDirectory(std::string_view directory_or_name) {
     return Fail(Code::kNotFound, fmt::format("directory {} has no tokenizer.json", name));
   }
   std::vector<std::string> looked = {name};
-  const size_t slash = name.find('/');
-  const bool plausible =
-      name.find("..") == std::string::npos && name.front() != '/' &&
-      (slash == std::string::npos || name.find('/', slash + 1) == std::string::npos);
-  if (plausible) {
-    std::string folder = "models--" + name;
-    if (slash != std::string::npos) folder.replace(folder.find('/'), 1, "--");
+  if (const auto hub_name = ParseHubName(name)) {
     for (const fs::path& cache : HubCaches()) {
-      const fs::path model_dir = cache / folder;
-      if (fs::path found = Snapshot(model_dir); !found.empty()) return found.string();
+      const fs::path model_dir = cache / CacheFolder(*hub_name);
+      if (fs::path found = Snapshot(model_dir, hub_name->revision); !found.empty()) {
+        return found.string();
+      }
       looked.push_back(model_dir.string());
     }
   }

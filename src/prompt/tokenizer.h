@@ -61,8 +61,8 @@ class Tokenizer {
 };
 
 // Where a model's tokenizer is: an existing directory as it is; otherwise a name such as
-// "Qwen/Qwen3-0.6B" in the Hugging Face cache (HF_HUB_CACHE, HF_HOME, ~/.cache/huggingface;
-// HF_HUB_OFFLINE is implied). Errors list the places looked at.
+// "Qwen/Qwen3-0.6B" or "Qwen/Qwen3-0.6B@REVISION" in the Hugging Face cache (HF_HUB_CACHE, HF_HOME,
+// ~/.cache/huggingface). Only looks at the disk; hub.h downloads. Errors list the places looked at.
 Result<std::string> FindTokenizerDirectory(std::string_view directory_or_name);
 
 }  // namespace warmpath::prompt
