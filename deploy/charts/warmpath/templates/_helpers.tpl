@@ -28,11 +28,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "warmpath.selector" -}}
 {{- with .Values.endpoints }}
 {{- if .static }}
-{{- else if .selector }}{{ .selector }}
-{{- else }}
+{{- else if .matchLabels }}
 {{- $terms := list }}
 {{- range $key, $value := .matchLabels }}{{ $terms = append $terms (printf "%s=%s" $key $value) }}{{ end }}
 {{- join "," $terms }}
+{{- else }}{{ .selector }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -46,7 +46,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if and (eq .Values.kvEvents.mode "bind") (gt (int .Values.replicas) 1) }}
 {{- fail (printf "replicas: %d with kvEvents.mode: bind: the Service would give each engine's events to one replica only; use mode: dial or one replica" (int .Values.replicas)) }}
 {{- end }}
-{{- if and .Values.networkPolicy.enabled (eq .Values.kvEvents.mode "bind") (not .Values.networkPolicy.engines) (or .Values.endpoints.static .Values.endpoints.selector) }}
-{{- fail "networkPolicy.engines: with endpoints.static or endpoints.selector it must say who may send KV events" }}
+{{- if and .Values.networkPolicy.enabled (eq .Values.kvEvents.mode "bind") (not .Values.networkPolicy.engines) (or .Values.endpoints.static (not .Values.endpoints.matchLabels)) }}
+{{- fail "networkPolicy.engines: without endpoints.matchLabels it must say who may send KV events" }}
 {{- end }}
 {{- end }}
