@@ -1,8 +1,9 @@
 // May the bearer of this token read this path? TokenReview, then SubjectAccessReview for the
 // non-resource URL, as the Kubernetes API server decides it.
 //
-// Loop-confined. Decisions are kept for a minute, at most 1,000 of them, by the token's digest
-// (tokens themselves are not kept), so that a scraper does not cost two API calls a scrape.
+// Loop-confined. Decisions are kept for a minute (refusals for ten seconds), at most 1,000 of each
+// kind, by the token's digest (tokens themselves are not kept), so that a scraper does not cost two
+// API calls a scrape. At most 64 calls are under way at once; what comes on top is unavailable.
 #pragma once
 
 #include <functional>
@@ -26,6 +27,7 @@ class AccessReviewer {
  public:
   // All outlive it.
   static std::unique_ptr<AccessReviewer> Create(Api& api, const Clock& clock, Registry& metrics);
+  // Whoever still waits is not called any more.
   virtual ~AccessReviewer() = default;
   // `verb`: "get", "post". `done` exactly once, on the loop; maybe from inside Check.
   virtual void Check(std::string token, std::string verb, std::string path,

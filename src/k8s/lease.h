@@ -22,6 +22,11 @@ struct LeaderOptions {
   Duration retry_period = std::chrono::seconds(2);
 };
 
+// "epp-<ns>-<pool>.llm-d.ai"
+std::string LeaseName(const std::string& ns, const std::string& pool);
+// "<pod>_<uuid>", another one at every call.
+std::string LeaderIdentity(const std::string& pod);
+
 class LeaderElector {
  public:
   // `changed`: on the loop, whenever leading() changes. All outlive it.
@@ -30,10 +35,12 @@ class LeaderElector {
                                                std::function<void(bool leading)> changed);
   virtual ~LeaderElector() = default;
   virtual void Start() = 0;
-  // Gives the lease back if it is ours (holderIdentity "", duration 1), then calls `done`; at the
-  // latest after two seconds.
+  // No longer leading at once; gives the lease back if it is ours (holderIdentity "", duration 1),
+  // then calls `done`: maybe from inside, at the latest after two seconds. The elector takes no
+  // further part.
   virtual void Release(std::function<void()> done) = 0;
-  virtual bool leading() const = 0;        // any thread
+  // Any thread. False from the deadline on, even when the loop is late to notice.
+  virtual bool leading() const = 0;
   virtual std::string holder() const = 0;  // as last seen; "" = nobody
 };
 
