@@ -55,9 +55,19 @@ ClientCall::ClientCall(std::shared_ptr<ClientShared> shared, const Url& url, Htt
           {.max_head_bytes = shared_->options.max_head_bytes, .max_headers = kMaxResponseHeaders})),
       resolver_(shared_->loop.impl().io) {
   if (!IsSendable(request)) invalid_ = "the request's method or target is malformed";
-  body_ = options.shared_body ? options.shared_body
-                              : std::make_shared<const std::string>(std::move(request.body));
-  AppendRequestHead(head_, request, body_->size(), url.base_path, host_);
+  std::optional<uint64_t> length;
+  if (options.streamed_body) {
+    body_ = std::make_shared<const std::string>();
+    length = options.streamed_body->length;
+    upload_.emplace();
+    upload_->chunked = !length;
+    upload_->left = length.value_or(0);
+  } else {
+    body_ = options.shared_body ? options.shared_body
+                                : std::make_shared<const std::string>(std::move(request.body));
+    length = body_->size();
+  }
+  AppendRequestHead(head_, request, length, url.base_path, host_);
 }
 
 ClientCall::~ClientCall() {
@@ -187,7 +197,7 @@ void ClientCall::OnConnected(bool reused) {
   reused_ = reused;
   phase_ = Phase::kHead;
   parser_.Reset(answers_head_);
-  sent_ = 0;
+  head_sent_ = body_sent_ = 0;
   send_failed_ = false;
   deadline_.Set(options_.head_timeout);
   WatchRead();
@@ -200,12 +210,13 @@ void ClientCall::SendMore() {
   if (watching_write_) return;
   TlsStream* const tls = socket_->tls.get();
   const bool sends_request = phase_ == Phase::kHead || phase_ == Phase::kBody;
-  while ((sends_request && sent_ < head_.size() + body_->size()) || (tls && tls->has_output())) {
-    const size_t head_left = head_.size() - std::min(sent_, head_.size());
-    const size_t body_sent = sent_ - (head_.size() - head_left);
-    std::string_view head = std::string_view(head_).substr(head_.size() - head_left);
-    std::string_view body = std::string_view(*body_).substr(body_sent);
-    if (!sends_request) head = body = {};
+  for (;;) {
+    std::string_view head, body;
+    if (sends_request && !send_failed_) {
+      head = std::string_view(head_).substr(head_sent_);
+      body = BodyLeft();
+    }
+    if (head.empty() && body.empty() && !(tls && tls->has_output())) break;
     error_code error;
     const size_t size =
         tls ? tls->WriteSome(*socket_, head, body, error)
@@ -227,7 +238,71 @@ void ClientCall::SendMore() {
       send_failed_ = true;
       return;
     }
-    sent_ += size;
+    const size_t of_head = std::min(size, head.size());
+    head_sent_ += of_head;
+    body_sent_ += size - of_head;
+    if (upload_) OnSent();
+  }
+}
+
+std::string_view ClientCall::BodyLeft() const {
+  return std::string_view(upload_ ? upload_->bytes : *body_).substr(body_sent_);
+}
+
+bool ClientCall::SentAll() const {
+  return head_sent_ == head_.size() && BodyLeft().empty() && !send_failed_ &&
+         (!upload_ || upload_->ended);
+}
+
+// ---- a streamed body
+
+size_t ClientCall::Write(std::string_view bytes) {
+  if (phase_ == Phase::kDone || !upload_ || upload_->ended || send_failed_) return 0;
+  if (upload_->chunked) {
+    if (!bytes.empty()) AppendChunk(upload_->bytes, bytes);
+  } else {
+    bytes = bytes.substr(0, static_cast<size_t>(std::min<uint64_t>(bytes.size(), upload_->left)));
+    upload_->left -= bytes.size();
+    upload_->bytes.append(bytes);
+  }
+  return PushUpload();
+}
+
+void ClientCall::End() {
+  if (phase_ == Phase::kDone || !upload_ || upload_->ended || send_failed_) return;
+  upload_->ended = true;
+  if (upload_->chunked) AppendLastChunk(upload_->bytes);
+  PushUpload();
+}
+
+size_t ClientCall::PushUpload() {
+  if (phase_ == Phase::kHead || phase_ == Phase::kBody) SendMore();
+  const size_t left = BodyLeft().size();
+  if (left > kUploadHighWater) upload_->over_high_water = true;
+  return left;
+}
+
+void ClientCall::OnSent() {
+  const bool may_be_sent_again = reused_ && !replaced_ && !got_bytes_ && !upload_->dropped &&
+                                 upload_->bytes.size() <= kUploadHighWater;
+  if (!may_be_sent_again && body_sent_ > 0) {
+    upload_->dropped = true;
+    if (body_sent_ == upload_->bytes.size()) {
+      upload_->bytes.clear();
+      body_sent_ = 0;
+    } else if (body_sent_ > kUploadHighWater) {
+      upload_->bytes.erase(0, body_sent_);
+      body_sent_ = 0;
+    }
+  }
+  if (upload_->over_high_water && BodyLeft().size() <= kUploadHighWater / 2) {
+    upload_->over_high_water = false;
+    asio::post(shared_->loop.impl().io, [self = shared_from_this()] {
+      if (self->phase_ != Phase::kDone && self->handlers_.on_drain) {
+        const auto on_drain = self->handlers_.on_drain;
+        on_drain();
+      }
+    });
   }
 }
 
@@ -345,7 +420,7 @@ void ClientCall::Broken(const error_code& error) {
              fmt::format("connection to {} lost in the answer: {}", host_, why));
     return;
   }
-  if (reused_ && !replaced_ && !got_bytes_) {
+  if (reused_ && !replaced_ && !got_bytes_ && !(upload_ && upload_->dropped)) {
     // The peer closed the idle connection as we took it.
     replaced_ = true;
     watching_read_ = watching_write_ = false;
@@ -380,7 +455,7 @@ void ClientCall::Expired() {
 }
 
 void ClientCall::Complete() {
-  const bool sent_all = sent_ == head_.size() + body_->size() && !send_failed_;
+  const bool sent_all = SentAll();
   const TlsStream* const tls = socket_ ? socket_->tls.get() : nullptr;
   const bool usable = !tls || (!tls->has_output() && !tls->peer_closed());
   if (socket_ && parser_.keep_alive() && sent_all && usable) {

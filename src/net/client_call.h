@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_set>
@@ -31,6 +32,16 @@ struct ClientShared {
   Result<std::shared_ptr<TlsContext>> Tls() const;
 };
 
+// A streamed request body.
+struct CallUpload {
+  bool chunked = false;
+  uint64_t left = 0;  // of a declared length
+  std::string bytes;  // as they go on the wire, from the first that is kept
+  bool ended = false;
+  bool over_high_water = false;
+  bool dropped = false;  // what was sent is not kept: it cannot be sent again
+};
+
 class ClientCall : public std::enable_shared_from_this<ClientCall> {
  public:
   ClientCall(std::shared_ptr<ClientShared> shared, const Url& url, HttpRequest request,
@@ -41,6 +52,8 @@ class ClientCall : public std::enable_shared_from_this<ClientCall> {
   void Cancel();
   void Pause();
   void Resume();
+  size_t Write(std::string_view bytes);
+  void End();
 
  private:
   enum class Phase { kConnecting, kHead, kBody, kDone };
@@ -53,6 +66,10 @@ class ClientCall : public std::enable_shared_from_this<ClientCall> {
   void BeginTls();
   void OnConnected(bool reused);
   void SendMore();
+  size_t PushUpload();
+  void OnSent();
+  bool SentAll() const;
+  std::string_view BodyLeft() const;
   void WatchRead();
   void OnReadable();
   std::string_view Read(error_code& error);
@@ -73,6 +90,7 @@ class ClientCall : public std::enable_shared_from_this<ClientCall> {
   std::string invalid_;  // why the request cannot be sent
   std::string head_;
   std::shared_ptr<const std::string> body_;
+  std::optional<CallUpload> upload_;  // a streamed body; body_ is empty then
   const bool answers_head_;
 
   Phase phase_ = Phase::kConnecting;
@@ -84,7 +102,8 @@ class ClientCall : public std::enable_shared_from_this<ClientCall> {
   size_t next_candidate_ = 0;
   std::string connect_error_;
 
-  size_t sent_ = 0;  // of head_ and body_ together
+  size_t head_sent_ = 0;
+  size_t body_sent_ = 0;  // of *body_, or of upload_->bytes
   bool send_failed_ = false;
   bool reused_ = false;
   bool replaced_ = false;  // the stale connection

@@ -42,16 +42,19 @@ void AppendResponseHead(std::string& out, int status, const Headers& headers,
   out += "\r\n";
 }
 
-void AppendRequestHead(std::string& out, const HttpRequest& request, uint64_t body_size,
-                       std::string_view base_path, std::string_view host) {
+void AppendRequestHead(std::string& out, const HttpRequest& request,
+                       std::optional<uint64_t> body_size, std::string_view base_path,
+                       std::string_view host) {
   out.append(request.method).append(" ").append(base_path).append(request.target);
   out += " HTTP/1.1\r\n";
   if (!request.headers.Get("Host")) AppendField(out, "Host", host);
   AppendFields(out, request.headers);
   const bool usual =
       request.method == "POST" || request.method == "PUT" || request.method == "PATCH";
-  if (usual || body_size > 0) {
-    AppendField(out, "Content-Length", fmt::format_int(body_size).c_str());
+  if (!body_size) {
+    AppendField(out, "Transfer-Encoding", "chunked");
+  } else if (usual || *body_size > 0) {
+    AppendField(out, "Content-Length", fmt::format_int(*body_size).c_str());
   }
   out += "\r\n";
 }

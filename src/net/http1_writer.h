@@ -22,9 +22,10 @@ struct ResponseFraming {
 void AppendResponseHead(std::string& out, int status, const Headers& headers,
                         const ResponseFraming& framing);
 // `host` is used when the headers have no Host; the length is written when `body_size` > 0 or the
-// method usually has content.
-void AppendRequestHead(std::string& out, const HttpRequest& request, uint64_t body_size,
-                       std::string_view base_path, std::string_view host);
+// method usually has content. No size: chunks follow.
+void AppendRequestHead(std::string& out, const HttpRequest& request,
+                       std::optional<uint64_t> body_size, std::string_view base_path,
+                       std::string_view host);
 void AppendChunk(std::string& out,
                  std::string_view bytes);  // not for empty bytes: that would be the end
 void AppendLastChunk(std::string& out);

@@ -17,6 +17,8 @@ class CallHandle final : public HttpCall {
   void Cancel() override { call_->Cancel(); }
   void Pause() override { call_->Pause(); }
   void Resume() override { call_->Resume(); }
+  size_t Write(std::string_view bytes) override { return call_->Write(bytes); }
+  void End() override { call_->End(); }
 
  private:
   const std::shared_ptr<ClientCall> call_;

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -42,6 +43,16 @@ struct CallHandlers {
   // Exactly one of these two, last; neither after Cancel.
   std::function<void()> on_end{};
   std::function<void(CallFailure, Error)> on_error{};
+  // Of a streamed body: what was queued above kUploadHighWater is down to half of it.
+  std::function<void()> on_drain{};
+};
+
+// Unsent bytes of a streamed body from which on the caller should wait for on_drain.
+inline constexpr size_t kUploadHighWater = 64 << 10;
+
+// A request body that follows through HttpCall::Write and End.
+struct StreamedBody {
+  std::optional<uint64_t> length{};  // none: sent in chunks
 };
 
 struct CallOptions {
@@ -49,6 +60,8 @@ struct CallOptions {
   Duration idle_timeout = std::chrono::minutes(10);  // between two reads of the body
   // Sent instead of request.body when set: shared rather than copied by who may send it again.
   std::shared_ptr<const std::string> shared_body{};
+  // Set: request.body and shared_body are not looked at.
+  std::optional<StreamedBody> streamed_body{};
 };
 
 // Handle on a call in flight; destroying it cancels the call (its connection is closed).
@@ -60,6 +73,10 @@ class HttpCall {
   // Backpressure: no on_data between Pause and Resume.
   virtual void Pause() = 0;
   virtual void Resume() = 0;
+  // A streamed body's next bytes; returns how many are queued and unsent. Bytes beyond a declared
+  // length are dropped. No-ops once the call is over.
+  virtual size_t Write(std::string_view bytes) = 0;
+  virtual void End() = 0;
 };
 
 // Loop-confined: made on and used from one loop.
@@ -71,7 +88,8 @@ class HttpClient {
   // Sends `request` (target relative to url.base_path; Host, Content-Length added when absent; body
   // byte for byte). Handlers are never called from inside Send. A pooled connection that turns out
   // to be closed by the peer before any byte of the answer is replaced by a fresh one once,
-  // silently. connect_timeout includes the TLS handshake.
+  // silently; not when more than kUploadHighWater bytes of a streamed body were sent on it.
+  // connect_timeout includes the TLS handshake.
   [[nodiscard]] virtual std::unique_ptr<HttpCall> Send(const Url& url, HttpRequest request,
                                                        CallOptions options,
                                                        CallHandlers handlers) = 0;

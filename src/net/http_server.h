@@ -45,18 +45,31 @@ class HttpExchange {
   // complete. It is watched for while the request is being handled, streamed or not.
   virtual void OnClose(std::function<void()> gone) = 0;
   virtual void OnDrain(std::function<void()> drained) = 0;
+
+  // Of a server with stream_bodies: request().body is empty and its content, if there is any,
+  // comes through ReadBody: pieces, then the end, from later turns of the loop. Neither after the
+  // client went away or the answer is complete. Nothing is read before; call at most once.
+  virtual bool has_content() const = 0;
+  virtual void ReadBody(std::function<void(std::string_view)> on_data,
+                        std::function<void()> on_end) = 0;
+  // Backpressure: no on_data between PauseBody and ResumeBody.
+  virtual void PauseBody() = 0;
+  virtual void ResumeBody() = 0;
 };
 
 struct HttpServerOptions {
-  size_t max_head_bytes = 64 << 10;          // over it: 431
-  size_t max_headers = 128;                  // over it: 431
+  size_t max_head_bytes = 64 << 10;  // over it: 431
+  size_t max_headers = 128;          // over it: 431
+  // The handler is called when a request's head is complete; it reads the content as it arrives. An
+  // answer that begins before the content ended is the connection's last.
+  bool stream_bodies = false;
   size_t max_body_bytes = size_t{64} << 20;  // over it: 413
   size_t high_water_bytes = 32 << 10;  // a client that does not read costs about three times this
   size_t max_connections = 10'000;     // over it: accepted and closed at once
   Duration head_timeout =
       std::chrono::seconds(10);  // first byte of a request to the end of its head: 408
   Duration body_timeout = std::chrono::seconds(60);  // between two reads of a body: 408
-  // Slower bodies, beyond the first body_timeout: 408.
+  // Slower bodies, beyond the first body_timeout: 408. Not of streamed ones.
   uint64_t min_body_bytes_per_second = 1 << 10;
   Duration idle_timeout = std::chrono::seconds(75);   // keep-alive between requests: closed
   Duration write_timeout = std::chrono::seconds(60);  // no byte accepted by the client: closed

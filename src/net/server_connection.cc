@@ -53,7 +53,8 @@ ServerExchange::ServerExchange(ServerConnection& connection, HttpRequest request
     : connection_(&connection),
       loop_(connection.loop()),
       request_(std::move(request)),
-      high_water_(high_water) {}
+      high_water_(high_water),
+      has_content_(connection.has_content()) {}
 
 bool ServerExchange::closed() const {
   return connection_ == nullptr || connection_->ended();
@@ -98,12 +99,42 @@ void ServerExchange::Detach(bool gone) {
   // Callbacks usually hold this exchange: dropping them here ends that cycle.
   const auto on_close = std::exchange(on_close_, nullptr);
   on_drain_ = nullptr;
+  on_data_ = nullptr;
+  on_body_end_ = nullptr;
   if (gone && on_close) on_close();
 }
 
 void ServerExchange::Drained() {
   const auto drained = on_drain_;
   if (drained) drained();
+}
+
+void ServerExchange::ReadBody(std::function<void(std::string_view)> on_data,
+                              std::function<void()> on_end) {
+  if (closed()) return;
+  on_data_ = std::move(on_data);
+  on_body_end_ = std::move(on_end);
+  connection_->ResumeBody();
+}
+
+void ServerExchange::PauseBody() {
+  if (!closed()) connection_->PauseBody();
+}
+
+void ServerExchange::ResumeBody() {
+  if (!closed()) connection_->ResumeBody();
+}
+
+void ServerExchange::BodyData(std::string_view bytes) {
+  // The handler may end the exchange, which must not destroy what is running.
+  auto on_data = std::move(on_data_);
+  if (on_data) on_data(bytes);
+  if (connection_ != nullptr) on_data_ = std::move(on_data);
+}
+
+void ServerExchange::BodyEnd() {
+  on_data_ = nullptr;
+  if (const auto on_end = std::exchange(on_body_end_, nullptr)) on_end();
 }
 
 // ---- ServerConnection: reading
@@ -118,6 +149,7 @@ ServerConnection::ServerConnection(Loop& loop, TcpSocket socket, std::string pee
                                 : nullptr),
       gone_(std::move(gone)),
       deadline_(loop.impl().wheel, [this] { Expired(); }),
+      body_deadline_(loop.impl().wheel, [this] { BodyFailed(408, kLate); }),
       parser_(Http1Parser::ForRequests({.max_head_bytes = shared_->options.max_head_bytes,
                                         .max_headers = shared_->options.max_headers,
                                         .max_body_bytes = shared_->options.max_body_bytes})) {}
@@ -193,6 +225,8 @@ void ServerConnection::OnReadable() {
     PeerGone();
   } else if (state_ == State::kLinger || (tls_ && input.empty())) {
     WatchRead();
+  } else if (receiving_) {
+    Receive(input);
   } else if (state_ == State::kHandling) {
     // Nothing more of a refused request is looked at.
     if (exchange_) pending_.append(input);
@@ -213,6 +247,10 @@ void ServerConnection::Process(std::string_view input) {
     switch (parser_.Next(input)) {
       case Http1Parser::Event::kHead:
         OnHead(!input.empty());
+        if (shared_->options.stream_bodies && parser_.has_content()) {
+          DispatchHead(input);
+          return;
+        }
         break;
       case Http1Parser::Event::kBody:
         request_.body.append(parser_.body());
@@ -259,8 +297,10 @@ void ServerConnection::OnHead(bool more_input) {
   request_.target = std::move(parser_.target());
   request_.headers = std::move(parser_.headers());
   request_.peer = peer_;
-  request_.body.reserve(std::min<uint64_t>(parser_.content_length(), kMaxReservedBody) +
-                        kBodyPadding);
+  if (!shared_->options.stream_bodies) {
+    request_.body.reserve(std::min<uint64_t>(parser_.content_length(), kMaxReservedBody) +
+                          kBodyPadding);
+  }
   if (parser_.expects_continue() && parser_.has_content() && !more_input) {
     out_ += "HTTP/1.1 100 Continue\r\n\r\n";
     ScheduleFlush();
@@ -276,16 +316,98 @@ Duration ServerConnection::BodyTimeLeft() const {
 }
 
 void ServerConnection::Dispatch() {
-  state_ = State::kHandling;
-  deadline_.Clear();
-  keep_alive_ = parser_.keep_alive();
-  no_content_ = request_.method == "HEAD";
   if (request_.body.capacity() < request_.body.size() + kBodyPadding) {
     request_.body.reserve(request_.body.size() + kBodyPadding);
   }
-  exchange_ = std::make_shared<ServerExchange>(*this, std::exchange(request_, {}),
+  HandOver(std::exchange(request_, {}));
+}
+
+void ServerConnection::DispatchHead(std::string_view input) {
+  receiving_ = body_paused_ = true;  // until ReadBody
+  held_ = input;
+  HandOver(std::exchange(request_, {}));
+  if (state_ == State::kHandling && body_paused_) WatchError();
+}
+
+void ServerConnection::HandOver(HttpRequest request) {
+  state_ = State::kHandling;
+  deadline_.Clear();
+  keep_alive_ = parser_.keep_alive();
+  no_content_ = request.method == "HEAD";
+  exchange_ = std::make_shared<ServerExchange>(*this, std::move(request),
                                                shared_->options.high_water_bytes);
-  shared_->handler(exchange_);
+  const auto exchange = exchange_;
+  shared_->handler(exchange);
+}
+
+// ---- ServerConnection: streamed content
+
+void ServerConnection::Receive(std::string_view input) {
+  const auto self = shared_from_this();
+  feeding_ = true;
+  while (receiving_) {
+    if (response_ended_) {
+      // Nobody wants the rest; it is read so that the client sees the answer.
+      WatchRead();
+      break;
+    }
+    if (body_paused_) {
+      held_.append(input);
+      WatchError();
+      break;
+    }
+    const Http1Parser::Event event = parser_.Next(input);
+    if (event == Http1Parser::Event::kBody) {
+      const auto exchange = exchange_;
+      exchange->BodyData(parser_.body());
+    } else if (event == Http1Parser::Event::kEnd) {
+      pending_ = input;
+      StopReceiving();
+      WatchRead();
+      const auto exchange = exchange_;
+      exchange->BodyEnd();
+    } else if (event == Http1Parser::Event::kNeedMore) {
+      body_deadline_.Set(shared_->options.body_timeout);
+      WatchRead();
+      break;
+    } else {
+      BodyFailed(parser_.error_status(), parser_.error());
+    }
+  }
+  feeding_ = false;
+}
+
+void ServerConnection::PauseBody() {
+  if (!receiving_) return;
+  body_paused_ = true;
+  body_deadline_.Clear();
+}
+
+void ServerConnection::ResumeBody() {
+  if (!receiving_ || !std::exchange(body_paused_, false)) return;
+  asio::post(loop_.impl().io, [self = shared_from_this()] {
+    if (!self->receiving_ || self->body_paused_ || self->feeding_) return;
+    const std::string input = std::exchange(self->held_, {});
+    self->Receive(input);
+  });
+}
+
+void ServerConnection::BodyFailed(int status, std::string_view reason) {
+  if (!receiving_) return;
+  const auto self = shared_from_this();
+  if (response_begun_) {
+    Shut(/*tell_exchange=*/true, /*reset=*/true);
+    return;
+  }
+  StopReceiving();
+  if (const auto exchange = std::exchange(exchange_, nullptr)) exchange->Detach(/*gone=*/true);
+  RefuseRequest(status, reason);
+}
+
+void ServerConnection::StopReceiving() {
+  receiving_ = body_paused_ = false;
+  body_deadline_.Clear();
+  held_ = std::string();
 }
 
 void ServerConnection::RefuseRequest(int status, std::string_view reason) {
@@ -310,7 +432,8 @@ void ServerConnection::StartHead(int status, const Headers& headers,
   WP_DCHECK(!response_begun_);
   if (response_begun_) return;
   response_begun_ = true;
-  if (shared_->draining) keep_alive_ = false;
+  // Content that is still to come is not waited for.
+  if (shared_->draining || receiving_) keep_alive_ = false;
   const bool bodiless_status = status == 204 || status == 304;
   no_content_ |= bodiless_status;
   const bool http11 = parser_.minor_version() == 1;
@@ -441,6 +564,7 @@ void ServerConnection::Flush() {
 void ServerConnection::FinishResponse() {
   const auto self = shared_from_this();
   EndRequest();
+  StopReceiving();
   if (const auto exchange = std::exchange(exchange_, nullptr)) exchange->Detach(false);
   response_begun_ = response_ended_ = chunked_ = over_high_water_ = false;
   body_left_.reset();
@@ -508,6 +632,7 @@ void ServerConnection::Shut(bool tell_exchange, bool reset) {
   const auto self = shared_from_this();
   state_ = State::kClosed;
   deadline_.Clear();
+  StopReceiving();
   error_code ignored;
   if (reset) {
     socket_.set_option(asio::socket_base::linger(true, 0), ignored);

@@ -58,6 +58,9 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   void End();
   void Abort();
   bool ended() const { return response_ended_; }
+  bool has_content() const { return receiving_; }
+  void PauseBody();
+  void ResumeBody();
 
  private:
   enum class State {
@@ -78,6 +81,11 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   void OnHead(bool more_input);
   Duration BodyTimeLeft() const;
   void Dispatch();
+  void DispatchHead(std::string_view input);
+  void HandOver(HttpRequest request);
+  void Receive(std::string_view input);
+  void BodyFailed(int status, std::string_view reason);
+  void StopReceiving();
   void RefuseRequest(int status, std::string_view reason);
   void BeginRequest();
   void EndRequest();
@@ -99,6 +107,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   const std::unique_ptr<TlsStream> tls_;  // null: plaintext
   std::function<void()> gone_;
   Deadline deadline_;
+  Deadline body_deadline_;  // of streamed content
   Http1Parser parser_;
   State state_ = State::kIdle;
 
@@ -119,6 +128,10 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   bool response_ended_ = false;
   bool keep_alive_ = false;  // after this response
   bool chunked_ = false;
+  bool receiving_ = false;    // streamed content that has not ended; state_ is kHandling
+  bool body_paused_ = false;  // nobody takes it
+  bool feeding_ = false;      // Receive is running
+  std::string held_;          // content read while paused
   bool handshaking_ = false;
   bool no_content_ = false;            // HEAD, 204, 304: what is written is dropped
   std::optional<uint64_t> body_left_;  // of a declared Content-Length
@@ -139,19 +152,29 @@ class ServerExchange final : public HttpExchange {
   bool closed() const override;
   void OnClose(std::function<void()> gone) override;
   void OnDrain(std::function<void()> drained) override;
+  bool has_content() const override { return has_content_; }
+  void ReadBody(std::function<void(std::string_view)> on_data,
+                std::function<void()> on_end) override;
+  void PauseBody() override;
+  void ResumeBody() override;
 
   // By the connection: it is done with this exchange. `gone`: before the answer was complete.
   void Detach(bool gone);
   void Drained();
+  void BodyData(std::string_view bytes);
+  void BodyEnd();
 
  private:
   ServerConnection* connection_;  // null once detached
   Loop& loop_;
   HttpRequest request_;
   const size_t high_water_;
+  const bool has_content_;
   bool gone_ = false;
   std::function<void()> on_close_;
   std::function<void()> on_drain_;
+  std::function<void(std::string_view)> on_data_;
+  std::function<void()> on_body_end_;
 };
 
 }  // namespace warmpath::net
