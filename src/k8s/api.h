@@ -32,7 +32,10 @@ struct ApiAnswer {
   std::string body;        // empty for a stream's head with status 200
 };
 
-// Destroying it ends the call; no handler is called afterwards.
+// For people: "403: pods is forbidden: ...", with the message of the Status that `body` may be.
+std::string AnswerError(const ApiAnswer& answer);
+
+// Destroying it ends the call; no handler is called afterwards. A handler may destroy it.
 class ApiCall {
  public:
   virtual ~ApiCall() = default;
@@ -47,7 +50,7 @@ class Api {
 
   struct StreamHandlers {
     std::function<void(ApiAnswer)>
-        on_head;  // once; a status but 200 comes with its body, and ends it
+        on_head;  // once; a status but 200 comes with its body (64 KiB of it), and ends it
     std::function<void(std::string_view)> on_data;
     std::function<void(Status)> on_end;  // once, last: the peer's regular end, or the error
   };

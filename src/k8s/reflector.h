@@ -33,7 +33,7 @@ std::string_view KindStateName(KindState state);
 struct ReflectorStatus {
   KindState state = KindState::kListing;
   bool listed = false;       // the sink holds a whole list
-  TimePoint last_contact{};  // a list, an event or a bookmark; zero = never
+  TimePoint last_contact{};  // a list, a watch's start, an event or a bookmark; zero = never
   std::string error;         // the newest, for people; "" = none since the last success
   uint64_t lists = 0, events = 0, failures = 0;
 };
@@ -48,12 +48,14 @@ class ObjectSink {
   virtual void Upsert(const codec::Json& object) = 0;
   virtual void Delete(const codec::Json& object) = 0;  // its last state
   virtual void ListEnd() = 0;
+  // When the state changes, and when the first list fails.
   virtual void StatusChanged(const ReflectorStatus& status) = 0;
 };
 
 class Reflector {
  public:
-  // All outlive it. `seed`: of the jitter.
+  // All outlive it. `seed`: of the jitter. The sink may call Stop; it does not destroy the
+  // reflector.
   static std::unique_ptr<Reflector> Create(Api& api, Timers& timers, const Clock& clock,
                                            Registry& metrics, Resource resource, ObjectSink& sink,
                                            uint64_t seed);
