@@ -16,6 +16,8 @@ BINARY = pathlib.Path(os.environ.get("WARMPATH_BIN", ROOT / "build/bin/warmpath"
 TOKENIZER = ROOT / ".deps/tokenizers/qwen3"
 MODEL = "Qwen/Qwen3-0.6B"
 DEADLINE = 20.0
+# No test may ask a real hub for a tokenizer.
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1"}
 
 PARAGRAPH = (
     "Lorem ipsum dolor sit amet, consectetur adipiscing elit. Sed do eiusmod tempor incididunt ut labore et dolore magna aliqua. "
@@ -48,7 +50,7 @@ def free_port():
 def run(*args, env=None, timeout=DEADLINE, stdin=None):
     """Runs the binary to its end."""
     return subprocess.run([str(BINARY), *map(str, args)], capture_output=True, text=True, timeout=timeout, input=stdin,
-                          env={**os.environ, **(env or {})})
+                          env={**os.environ, **ENVIRONMENT, **(env or {})})
 
 
 class Process:
@@ -61,7 +63,7 @@ class Process:
         self.ready_path.unlink(missing_ok=True)
         command = [str(BINARY), *map(str, args), "--ready-file", str(self.ready_path)]
         with open(self.log_path, "ab") as log:
-            self.popen = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env={**os.environ, **(env or {})})
+            self.popen = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env={**os.environ, **ENVIRONMENT, **(env or {})})
         try:
             wait_until(lambda: self.ready_path.exists() or self.popen.poll() is not None, f"{name} ready")
             if not self.ready_path.exists():

@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 
+#include "admin/tokenizer_info.h"
 #include "base/metrics.h"
 #include "base/result.h"
 #include "events/manager.h"
@@ -48,7 +49,8 @@ struct AdminDeps {
   events::EventsManager* events;  // may be null
   index::KvIndex& index;
   routing::Director& director;
-  std::function<Readiness()> readiness;  // any thread
+  std::function<Readiness()> readiness;        // any thread
+  std::function<TokenizerInfo()> tokenizer{};  // any thread; null: cards do not show it
 };
 
 class AdminServer {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <functional>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "admin/assets.h"
@@ -244,10 +245,12 @@ net::HttpResponse Api::Status() const {
   out["healthy_endpoints"] = healthy;
   const std::string note = deps_.director.encoder_note();
   const auto encoder = deps_.director.encoder();
-  out["tokenizer"] =
-      JsonObject{{"loaded", encoder != nullptr},
-                 {"backend", encoder ? Json(encoder->tokenizer().backend()) : Json(nullptr)},
-                 {"note", note.empty() ? Json(nullptr) : Json(note)}};
+  JsonObject tokenizer;
+  if (deps_.tokenizer) tokenizer = ToJson(deps_.tokenizer());
+  tokenizer["loaded"] = encoder != nullptr;
+  tokenizer["backend"] = encoder ? Json(encoder->tokenizer().backend()) : Json(nullptr);
+  tokenizer["note"] = note.empty() ? Json(nullptr) : Json(note);
+  out["tokenizer"] = std::move(tokenizer);
   out["inflight"] = inflight;
   out["lookups"] = lookups.lookups;
   out["hits"] = lookups.hits;
@@ -269,12 +272,14 @@ net::HttpResponse Api::Endpoints() const {
     }
   }
   const std::string note = deps_.director.encoder() ? "" : deps_.director.encoder_note();
+  std::optional<TokenizerInfo> tokenizer;
+  if (deps_.tokenizer) tokenizer = deps_.tokenizer();
   JsonArray cards;
   for (const auto& endpoint : snapshot->endpoints) {
     cards.push_back(
         MakeCard({*endpoint, publishers[endpoint->id], deps_.index.EndpointBlocks(endpoint->id),
                   deps_.fleet.inflight().Load(endpoint->id),
-                  deps_.director.Predictions(endpoint->id), note, SystemClock().Now()}));
+                  deps_.director.Predictions(endpoint->id), note, SystemClock().Now(), tokenizer}));
   }
   return JsonAnswer(JsonObject{{"endpoints", std::move(cards)}});
 }

@@ -140,6 +140,17 @@ JsonObject LoadJson(const fleet::ScrapedLoad& load, TimePoint now) {
 
 }  // namespace
 
+JsonObject ToJson(const TokenizerInfo& info) {
+  const auto text = [](std::string_view value) {
+    return value.empty() ? Json(nullptr) : Json(value);
+  };
+  return JsonObject{{"state", info.state},
+                    {"name", text(info.name)},
+                    {"source", text(info.source)},
+                    {"directory", text(info.directory)},
+                    {"reason", text(info.reason)}};
+}
+
 JsonObject MakeCard(const CardFacts& facts) {
   const fleet::Endpoint& endpoint = facts.endpoint;
   JsonObject card;
@@ -179,6 +190,7 @@ JsonObject MakeCard(const CardFacts& facts) {
     notes.push_back(JsonObject{{"code", note.code}, {"text", note.text}});
   }
   card["notes"] = std::move(notes);
+  if (facts.tokenizer) card["tokenizer"] = ToJson(*facts.tokenizer);
   const routing::PredictionStats& stats = facts.predictions;
   card["token_parity"] =
       JsonObject{{"checked", stats.parity_checked}, {"equal", stats.parity_equal}};

@@ -41,6 +41,16 @@ std::vector<std::string> NoteCodes(const codec::JsonObject& card) {
   return codes;
 }
 
+TEST(MakeCard, ShowsTheStateOfTheTokenizer) {
+  const fleet::Endpoint endpoint = HealthyEndpoint();
+  CardFacts facts{endpoint, {LiveRank(0)}, 0, {}, {}, "", TimePoint{}};
+  EXPECT_FALSE(MakeCard(facts).contains("tokenizer"));
+  facts.tokenizer = TokenizerInfo{"failed", "org/model", "", "", "gated: set HF_TOKEN"};
+  EXPECT_EQ(codec::DumpJson(MakeCard(facts).at("tokenizer")),
+            R"({"state":"failed","name":"org/model","source":null,"directory":null,)"
+            R"("reason":"gated: set HF_TOKEN"})");
+}
+
 TEST(MakeCard, SaysEverythingKnownOfAnEngine) {
   const fleet::Endpoint endpoint = HealthyEndpoint();
   CardFacts facts{endpoint, {LiveRank(0), LiveRank(1)}, 123, {}, {}, "", TimePoint{}};

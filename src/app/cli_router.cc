@@ -41,10 +41,11 @@ void AddEngineFlags(CLI::App& app, ServeOptions& o) {
   app.add_option("--model", o.model,
                  "served model; learned from the engines' /v1/models when not given")
       ->group(group);
-  app.add_option("--tokenizer", o.tokenizer,
-                 "where tokenizer.json and tokenizer_config.json are: a directory, or a name in "
-                 "the Hugging Face "
-                 "cache; found by the model's name when not given")
+  app.add_option(
+         "--tokenizer", o.tokenizer,
+         "where tokenizer.json and tokenizer_config.json are: a directory, or a model's "
+         "name, looked for in the Hugging Face cache and on the hub (HF_TOKEN, HF_ENDPOINT, "
+         "HF_HUB_OFFLINE, HF_HOME); by the served model's name when not given")
       ->type_name("DIR|NAME")
       ->group(group);
   app.add_option("--engine-api-key-file", o.engine_api_key_file,

@@ -309,8 +309,12 @@ Result<std::unique_ptr<ServeInstance>> ServeInstance::Create(const ServeOptions&
     };
     for (size_t i = 0; i < raw->loops->size(); ++i) raw->loops->at(i).Post(encode);
   };
-  s.tokenizers =
-      std::make_unique<TokenizerLoader>(options.model, options.tokenizer, *s.director, warm_up);
+  TokenizerLoaderOptions tokenizer_options;
+  tokenizer_options.model = options.model;
+  tokenizer_options.source = options.tokenizer;
+  tokenizer_options.hub = prompt::HubOptionsFromEnvironment();
+  s.tokenizers = std::make_unique<TokenizerLoader>(std::move(tokenizer_options), *s.director,
+                                                   s.metrics, warm_up);
   WP_RETURN_IF_ERROR(s.tokenizers->LoadExplicit());
 
   WP_RETURN_IF_ERROR(s.BindGateway(options, api_key, engine_tls));
@@ -334,7 +338,8 @@ Result<std::unique_ptr<ServeInstance>> ServeInstance::Create(const ServeOptions&
                          admin::Readiness readiness;
                          readiness.ready = raw->Ready(&readiness.why_not);
                          return readiness;
-                       }}));
+                       },
+                       [raw] { return raw->tokenizers->info(); }}));
 
   s.fleet->OnChange([raw](const fleet::Snapshot& snapshot) {
     raw->events->SetEndpoints(snapshot);
