@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "admin/api.h"
+#include "admin/gatekeeper.h"
 #include "base/pool.h"
 #include "net/http_server.h"
 
@@ -20,12 +21,12 @@ void Respond(net::HttpExchange& exchange, net::HttpResponse answer) {
 }  // namespace
 
 struct AdminServer::Impl {
-  Impl(net::Loop& run_loop, AdminDeps deps)
-      : loop(run_loop),
+  Impl(net::Loop& loop, AdminAuthorize authorize, AdminDeps deps)
+      : gate(std::make_shared<Gatekeeper>(loop, std::move(authorize))),
         api(std::make_shared<const Api>(std::move(deps))),
         pool("admin", 1, kMaxQueued) {}
 
-  void Handle(const std::shared_ptr<net::HttpExchange>& exchange) {
+  void Answer(const std::shared_ptr<net::HttpExchange>& exchange) {
     if (exchange->request().body.size() <= kInlineBodyBytes) {
       return Respond(*exchange, api->Handle(exchange->request()));
     }
@@ -41,7 +42,7 @@ struct AdminServer::Impl {
     }
   }
 
-  net::Loop& loop;
+  const std::shared_ptr<Gatekeeper> gate;
   std::shared_ptr<const Api> api;
   CpuPool pool;
   std::unique_ptr<net::HttpServer> server;
@@ -49,17 +50,20 @@ struct AdminServer::Impl {
 
 Result<std::unique_ptr<AdminServer>> AdminServer::Create(net::Loop& loop, AdminOptions options,
                                                          AdminDeps deps) {
-  auto impl = std::make_unique<Impl>(loop, std::move(deps));
+  auto impl = std::make_unique<Impl>(loop, std::move(options.authorize), std::move(deps));
   net::HttpServerOptions server_options;
   server_options.max_body_bytes = options.max_body_bytes;
   server_options.max_connections = 1000;
+  server_options.tls = options.tls;
   server_options.error_body = [](int status, std::string_view reason) {
     return ErrorBody(status, reason);
   };
   Impl* raw = impl.get();
-  auto server = net::HttpServer::Listen(
-      loop, options.listen, std::move(server_options),
-      [raw](std::shared_ptr<net::HttpExchange> exchange) { raw->Handle(exchange); });
+  auto server = net::HttpServer::Listen(loop, options.listen, std::move(server_options),
+                                        [raw](std::shared_ptr<net::HttpExchange> exchange) {
+                                          raw->gate->Admit(
+                                              exchange, [raw, exchange] { raw->Answer(exchange); });
+                                        });
   if (!server) {
     const bool bad_host = server.error().code == Code::kInvalidArgument;
     return Fail(server.error(), bad_host ? "--metrics-host" : "--metrics-port");
@@ -78,6 +82,7 @@ uint16_t AdminServer::port() const {
 }
 
 void AdminServer::Stop() {
+  impl_->gate->Close();
   impl_->pool.Stop();
   impl_->server->Stop(kStopDeadline);
 }

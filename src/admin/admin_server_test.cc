@@ -66,6 +66,10 @@ class AdminServerTest : public testing::Test {
     AdminOptions options;
     options.listen = {"127.0.0.1", 0};
     options.max_body_bytes = 1 << 20;
+    options.authorize = [this](std::string token, std::string verb, std::string path,
+                               std::function<void(AdminAccess)> answer) {
+      answer(authorize_ ? authorize_(token, verb, path) : AdminAccess::kAllowed);
+    };
     auto server =
         AdminServer::Create(loop_, options, {metrics_, fleet_, &events_, index_, director_, [this] {
                                                return Readiness{ready_, ready_ ? "" : "no engine"};
@@ -86,6 +90,7 @@ class AdminServerTest : public testing::Test {
     request.method = method;
     request.target = target;
     request.body = std::move(body);
+    if (!token_.empty()) request.headers.Add("Authorization", "Bearer " + token_);
     const net::Url url = *net::ParseUrl(fmt::format("http://127.0.0.1:{}", server_->port()));
     auto answer = net::FetchBlocking(url, std::move(request), std::chrono::seconds(20), 64 << 20);
     EXPECT_TRUE(answer) << target << ": " << answer.error().message;
@@ -146,6 +151,9 @@ class AdminServerTest : public testing::Test {
   index::KvIndex index_{64 << 20};
   FakeEvents events_;
   std::atomic<bool> ready_{true};
+  std::string token_;  // of requests; "" = none
+  // Set before the first request.
+  std::function<AdminAccess(std::string token, std::string verb, std::string path)> authorize_;
   std::unique_ptr<scheduling::Scheduler> scheduler_;
   fleet::Fleet fleet_;
   routing::Director director_;
@@ -166,6 +174,21 @@ TEST_F(AdminServerTest, AnswersProbesAndMetrics) {
   const net::HttpResponse head = Ask("HEAD", "/metrics");
   EXPECT_EQ(head.status, 200);
   EXPECT_TRUE(head.body.empty());
+}
+
+TEST_F(AdminServerTest, EverythingButProbesNeedsTheTokenWhereOneIsAskedFor) {
+  authorize_ = [](const std::string& token, const std::string&, const std::string&) {
+    return token == "good" ? AdminAccess::kAllowed : AdminAccess::kUnauthenticated;
+  };
+  EXPECT_EQ(Ask("GET", "/healthz").status, 200);
+  EXPECT_EQ(Ask("GET", "/readyz").status, 200);
+  for (const char* path : {"/", "/metrics", "/api/v1/endpoints", "/app.js", "/nope", "/healthz/",
+                           "/readyz/../metrics"})
+    EXPECT_FALSE(ErrorOf(Get(path, 401)).empty()) << path;
+  EXPECT_EQ(Ask("POST", "/api/v1/explain", Body(20'000)).status, 401);
+  token_ = "good";
+  EXPECT_EQ(Ask("GET", "/metrics").status, 200);
+  EXPECT_EQ(Ask("POST", "/api/v1/explain?path=/v1/completions", Body(20'000)).status, 200);
 }
 
 TEST_F(AdminServerTest, ListsEndpointsAsCapabilityCards) {
