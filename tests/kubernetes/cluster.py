@@ -11,6 +11,7 @@ import network
 from api import path
 from control_plane import BIN, ControlPlane
 from harness import ROOT, wait_until
+from hub import Hub
 from istio import Istio
 from node import Node
 
@@ -29,6 +30,7 @@ class Cluster:
         self.api = self.control_plane.api
         self.control_plane.install_crds()
         wait_until(lambda: self.api.find(path(("api/v1", "serviceaccounts"), "default", "default")), "the controllers work", SLOW)
+        self.hub = Hub(self.control_plane.certificates)
         self.node = Node(self.control_plane, directory)
         self.istio_faults = {}
         self.istio = Istio(self.api, directory / "istio", self.istio_faults)
@@ -37,6 +39,7 @@ class Cluster:
     def stop(self):
         self.istio.stop()
         self.node.stop()
+        self.hub.stop()
         self.control_plane.stop()
 
     # ---- tools ----

@@ -54,9 +54,9 @@ def expand(text, environment):
 class Container:
     """A container of a pod; started again, it is the same container with another count."""
 
-    def __init__(self, directory, pod, spec, image, sandbox, volumes, hosts):
+    def __init__(self, directory, pod, spec, image, sandbox, volumes, hosts, ca):
         self.directory, self.pod, self.spec, self.image = directory, pod, spec, image
-        self.sandbox, self.volumes, self.hosts = sandbox, volumes, hosts
+        self.sandbox, self.volumes, self.hosts, self.ca = sandbox, volumes, hosts, ca
         self.name = spec["name"]
         self.log_path = directory / f"{self.name}.log"
         self.previous_path = directory / f"{self.name}.previous.log"
@@ -71,12 +71,14 @@ class Container:
         environment = {"PATH": PATH, "HOME": "/", "HOSTNAME": self.pod["metadata"]["name"], **environment}
         command = self.spec.get("command") or self.image.entrypoint
         words = [expand(word, environment) for word in [*command, *self.spec.get("args", [])]]
+        if self.spec.get("workingDir", "/") != "/":
+            words = ["/bin/sh", "-c", 'cd "$0" && exec "$@"', self.spec["workingDir"], *words]
         root = self.directory / f"{self.name}.root"
         root.mkdir(exist_ok=True)
         mounts = self.directory / f"{self.name}.mounts"
         mounts.write_text("".join(f"{source} {target} {how}\n" for source, target, how in self._mounts()))
         identity, mode = self._identity()
-        script = ["unshare", "--mount", "sh", str(SCRIPT), str(root), mode, identity, str(mounts), str(self.hosts), "--", *words]
+        script = ["unshare", "--mount", "sh", str(SCRIPT), str(root), mode, identity, str(mounts), str(self.hosts), str(self.ca), "--", *words]
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen([*self.sandbox.enter(), *script], stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                                             env=environment, cwd="/", start_new_session=True)

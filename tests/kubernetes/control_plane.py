@@ -71,11 +71,11 @@ class ControlPlane:
     def __init__(self, directory):
         self.directory = directory
         self._processes = {}
-        self._certs = Certificates(directory)
-        self.ca = self._certs.ca
+        self.certificates = Certificates(directory)
+        self.ca = self.certificates.ca
         self.server = f"https://{network.NODE_IP}:{PORT}"
-        self.admin_cert, self.admin_key = self._certs.issue("admin", "system:masters")
-        self.kubelet_cert, self.kubelet_key = self._certs.issue("kubelet", hosts=[network.NODE_IP, "127.0.0.1"])
+        self.admin_cert, self.admin_key = self.certificates.issue("admin", "system:masters")
+        self.kubelet_cert, self.kubelet_key = self.certificates.issue("kubelet", hosts=[network.NODE_IP, "127.0.0.1"])
         self.kubeconfig = directory / "kubeconfig"
         self.write_kubeconfig(self.kubeconfig)
         self.api = Api(self.server, self.ca, self.admin_cert, self.admin_key)
@@ -96,7 +96,7 @@ class ControlPlane:
         # Its 3 seconds pass while the rest gets ready.
         self._run("controller-manager", [
             BIN / "kube", "controller-manager", f"--kubeconfig={self.kubeconfig}", "--leader-elect=false",
-            f"--controllers={','.join(CONTROLLERS)}", f"--service-account-private-key-file={self._certs.service_account_key}",
+            f"--controllers={','.join(CONTROLLERS)}", f"--service-account-private-key-file={self.certificates.service_account_key}",
             f"--root-ca-file={self.ca}", "--bind-address=127.0.0.1", "--secure-port=0", "--min-resync-period=1h",
             "--kube-api-qps=500", "--kube-api-burst=500", "--concurrent-deployment-syncs=2"])
         return self
@@ -108,11 +108,11 @@ class ControlPlane:
             "--listen-peer-urls", "http://127.0.0.1:2380", "--log-level", "warn"])
 
     def start_apiserver(self):
-        cert, key = self._certs.issue("kube-apiserver", hosts=[
+        cert, key = self.certificates.issue("kube-apiserver", hosts=[
             "kubernetes", "kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{network.DOMAIN}", "localhost", "127.0.0.1",
             network.NODE_IP, SERVICE_IP])
-        client_cert, client_key = self._certs.issue("kube-apiserver-kubelet-client", "system:masters")
-        account_key = self._certs.service_account_key
+        client_cert, client_key = self.certificates.issue("kube-apiserver-kubelet-client", "system:masters")
+        account_key = self.certificates.service_account_key
         self._run("apiserver", [
             BIN / "kube", "apiserver", "--etcd-servers=http://127.0.0.1:2379", f"--secure-port={PORT}", "--bind-address=0.0.0.0",
             f"--advertise-address={network.NODE_IP}", f"--service-cluster-ip-range={network.SERVICE_RANGE}", f"--cert-dir={self.directory}",

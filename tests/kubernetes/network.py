@@ -80,9 +80,9 @@ class Sandbox:
 class Hosts:
     """The hosts file every pod mounts, in place of the cluster's DNS: one inode, rewritten in place."""
 
-    def __init__(self, path):
+    def __init__(self, path, extra):
         self.path = pathlib.Path(path)
-        self.extra = {}
+        self.extra = extra
         self.write({})
 
     def write(self, services):

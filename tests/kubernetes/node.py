@@ -5,6 +5,7 @@ import ssl
 import threading
 import urllib.parse
 
+import hub
 import network
 from api import Watched, path
 from pod import PodWorker
@@ -19,7 +20,8 @@ class Node:
         self.name, self.directory = name, directory
         self.api = control_plane.api
         self.addresses = network.Addresses()
-        self.hosts = network.Hosts(directory / "hosts")
+        self.hosts = network.Hosts(directory / "hosts", {hub.NAME: hub.ADDRESS})
+        self.ca = control_plane.ca
         self.environment = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443", "KUBERNETES_SERVICE_PORT_HTTPS": "443"}
         self.complaints = []
         self.stopping = False

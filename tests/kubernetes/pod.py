@@ -169,7 +169,7 @@ class PodWorker:
             self._pause(0.3)
         if image is None:
             return None
-        container = Container(self.directory, self.pod, spec, image, self.sandbox, mounted, self.node.hosts.path)
+        container = Container(self.directory, self.pod, spec, image, self.sandbox, mounted, self.node.hosts.path, self.node.ca)
         environment = self._until_there(lambda: source.environment(spec, self.node.environment))
         if environment is None:
             return None
