@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/pool.h"
+#include "base/rfc3339.h"
 #include "base/units.h"
 
 namespace warmpath {
@@ -29,6 +30,16 @@ TEST(Units, ReadsSizes) {
   EXPECT_EQ(ParseSize("1.5k").value(), 1500u);
   EXPECT_EQ(ParseSize("1048576").value(), 1048576u);
   for (const char* bad : {"", "MiB", "-1", "1Zi", "1e99G"}) EXPECT_FALSE(ParseSize(bad)) << bad;
+}
+
+TEST(Rfc3339, ReadsTimesOfAnyZone) {
+  EXPECT_EQ(ParseRfc3339("1970-01-01T00:00:00Z"), 0);
+  EXPECT_EQ(ParseRfc3339("2026-01-31T08:00:00.123456Z"), 1'769'846'400);
+  EXPECT_EQ(ParseRfc3339("2026-01-31T10:00:00+02:00"), 1'769'846'400);
+  for (const char* bad : {"", "2026-02-30T00:00:00Z", "2026-01-31 08:00:00Z", "2026-01-31T08:00:00",
+                          "2026-01-31T08:00:00.Z", "2026-01-31T08:00:00+2:00"}) {
+    EXPECT_EQ(ParseRfc3339(bad), std::nullopt) << bad;
+  }
 }
 
 TEST(Hash, AgreesWithKnownDigests) {
