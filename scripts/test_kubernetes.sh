@@ -3,20 +3,7 @@
 # The first run builds the control plane and helmfile from source (see CONTRIBUTING.md); both stay in .deps.
 
 KUBE=$DEPS/kubernetes
-GATEWAY_API=sigs.k8s.io/gateway-api@v1.6.1
-ISTIO_API=istio.io/api@v1.31.1
 KUBERNETES_VERSION=v1.35.4
-GO_OLDEST=1.21  # fetches the newer toolchain that go.mod names by itself
-
-find_go() {
-  local c version
-  for c in "$(command -v go || true)" /usr/local/go/bin/go; do
-    [ -x "$c" ] || continue
-    version=$(GOTOOLCHAIN=local "$c" env GOVERSION 2>/dev/null); version=${version#go}
-    [ -n "$version" ] || continue
-    if [ "$(printf '%s\n%s\n' "$GO_OLDEST" "$version" | sort -V | head -n 1)" = "$GO_OLDEST" ]; then echo "$c"; return 0; fi
-  done
-}
 
 # The namespaces the tests run in: a network, mounts and processes of their own, so that nothing is left behind.
 kubernetes_namespaces() {
@@ -49,20 +36,10 @@ setup_kube_apiserver() {
 
 setup_helmfile() { go_build tools/helmfile "$KUBE/bin/helmfile" github.com/helmfile/helmfile "-X go.szostok.io/version.version=v1.8.0"; }
 
-# The directory of a Go module's sources.
-module_directory() {
-  local go; go=$(find_go)
-  "$go" mod download -json "$1" | sed -n 's/^\t"Dir": "\(.*\)",\{0,1\}$/\1/p'
-}
-
 setup_kube_crds() {
-  local gateway istio
-  gateway=$(module_directory "$GATEWAY_API") && istio=$(module_directory "$ISTIO_API") || return 1
-  [ -n "$gateway" ] && [ -n "$istio" ] || { echo "dev: go mod download of $GATEWAY_API and $ISTIO_API failed" >&2; return 1; }
   rm -rf "$KUBE/crds"; mkdir -p "$KUBE/crds"
-  cp "$gateway"/config/crd/standard/gateway.networking.k8s.io_*s.yaml "$KUBE/crds/"
-  cp "$istio/kubernetes/customresourcedefinitions.gen.yaml" "$KUBE/crds/istio.yaml"
-  chmod -R u+w "$KUBE/crds"
+  cp "$DEPS"/crds/gateway-api/*.yaml "$KUBE/crds/"
+  cp "$DEPS/crds/istio/customresourcedefinitions.gen.yaml" "$KUBE/crds/istio.yaml"
 }
 
 setup_etcd() {
