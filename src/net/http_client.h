@@ -23,6 +23,9 @@ struct HttpClientOptions {
       std::chrono::seconds(55);  // shorter than uvicorn's and our own keep-alive
   size_t max_idle_per_host = 256;
   size_t max_head_bytes = 64 << 10;
+  // TCP probes after so long without a byte from the peer, and twice more half as long apart; zero:
+  // none. For answers that may pause for minutes.
+  Duration tcp_keepalive{};
   // For https; null: the server is verified against the system's authorities.
   std::shared_ptr<TlsContext> tls{};
 };

@@ -1,4 +1,4 @@
-// Internal to net: small files (certificates, lists) as text. Pure functions, thread-safe.
+// Small files (certificates, tokens, lists) as text. Pure functions, thread-safe.
 #pragma once
 
 #include <cstddef>

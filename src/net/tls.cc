@@ -85,7 +85,8 @@ Status UseSelfSigned(SSL_CTX* context) {
 }
 
 Status RequireClients(SSL_CTX* context, const std::string& authorities) {
-  WP_RETURN_IF_ERROR(TrustAuthorities(context, authorities));
+  WP_TRY(const PemText pem, ReadPem(authorities));
+  WP_RETURN_IF_ERROR(TrustAuthorities(context, pem));
   SSL_CTX_set_client_CA_list(context, SSL_load_client_CA_file(authorities.c_str()));
   SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
   ERR_clear_error();
@@ -111,8 +112,9 @@ Result<Material> ServerMaterial(const TlsServerOptions& options) {
   if (options.cert_dir.empty()) {
     WP_RETURN_IF_ERROR(UseSelfSigned(context));
   } else {
-    WP_RETURN_IF_ERROR(
-        UseCertificate(context, options.cert_dir + "/tls.crt", options.cert_dir + "/tls.key"));
+    WP_TRY(const PemText certificates, ReadPem(options.cert_dir + "/tls.crt"));
+    WP_TRY(const PemText key, ReadPem(options.cert_dir + "/tls.key"));
+    WP_RETURN_IF_ERROR(UseCertificate(context, certificates, key));
   }
   if (!options.client_ca_file.empty()) {
     WP_RETURN_IF_ERROR(RequireClients(context, options.client_ca_file));
@@ -124,7 +126,9 @@ Status TrustSystem(SSL_CTX* context) {
   struct stat status{};
   if (std::getenv("SSL_CERT_FILE") == nullptr) {
     for (const char* path : kSystemAuthorities) {
-      if (stat(path, &status) == 0) return TrustAuthorities(context, path);
+      if (stat(path, &status) != 0) continue;
+      WP_TRY(const PemText pem, ReadPem(path));
+      return TrustAuthorities(context, pem);
     }
   }
   if (SSL_CTX_set_default_verify_paths(context) != 1) {
@@ -133,22 +137,36 @@ Status TrustSystem(SSL_CTX* context) {
   return {};
 }
 
+// The text given, or else the file's; neither: empty.
+Result<PemText> TextOrFile(const char* name, const std::string& text, const std::string& file) {
+  if (!text.empty()) return PemText{name, text};
+  if (!file.empty()) return ReadPem(file);
+  return PemText{};
+}
+
 Result<Material> ClientMaterial(const TlsClientOptions& options) {
   WP_TRY(auto material, NewMaterial(TLS_client_method(), TLS1_2_VERSION));
   material->verify = options.verify;
   SSL_CTX* context = material->context.get();
   SSL_CTX_set_verify(context, options.verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, nullptr);
-  if (!options.ca_file.empty()) {
-    WP_RETURN_IF_ERROR(TrustAuthorities(context, options.ca_file));
+  material->server_name = options.server_name;
+  WP_TRY(const PemText authorities,
+         TextOrFile("the authorities' certificates", options.ca_pem, options.ca_file));
+  if (!authorities.name.empty()) {
+    WP_RETURN_IF_ERROR(TrustAuthorities(context, authorities));
   } else if (options.verify) {
     WP_RETURN_IF_ERROR(TrustSystem(context));
   }
-  if (options.cert_file.empty() != options.key_file.empty()) {
+  if ((options.cert_file.empty() && options.cert_pem.empty()) !=
+      (options.key_file.empty() && options.key_pem.empty())) {
     return Fail(Code::kInvalidArgument,
                 "a client certificate needs its key, and a key its certificate");
   }
-  if (!options.cert_file.empty()) {
-    WP_RETURN_IF_ERROR(UseCertificate(context, options.cert_file, options.key_file));
+  WP_TRY(const PemText certificates,
+         TextOrFile("the client's certificate", options.cert_pem, options.cert_file));
+  WP_TRY(const PemText key, TextOrFile("the client's key", options.key_pem, options.key_file));
+  if (!certificates.name.empty()) {
+    WP_RETURN_IF_ERROR(UseCertificate(context, certificates, key));
   }
   WP_TRY(material->alpn, AlpnWire(options.alpn));
   if (!material->alpn.empty() &&
@@ -174,7 +192,9 @@ class Context final : public TlsContext {
   }
 
   std::unique_ptr<TlsSession> NewSession(const std::string& server_name) override {
-    return std::make_unique<OpenSslSession>(Current(), server_name);
+    Material material = Current();
+    const std::string& own = material->server_name;
+    return std::make_unique<OpenSslSession>(material, own.empty() ? server_name : own);
   }
 
   Status Reload() override {

@@ -36,6 +36,11 @@ struct TlsClientOptions {
   std::string cert_file{};  // client certificate and key, PEM; empty: none
   std::string key_file{};
   std::vector<std::string> alpn{};
+  // PEM text instead of the files above; not empty: the file is not read.
+  std::string ca_pem{};
+  std::string cert_pem{};
+  std::string key_pem{};
+  std::string server_name{};  // verified and sent (SNI) instead of NewSession's; empty: that
 };
 
 class TlsSession {

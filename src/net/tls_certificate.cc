@@ -104,10 +104,14 @@ Result<CertificatePtr> MakeCertificate(const CertificateSpec& spec, EVP_PKEY* ke
   return certificate;
 }
 
-Result<std::vector<CertificatePtr>> LoadCertificates(const std::string& path) {
-  WP_TRY(const std::string text, ReadSmallFile(path, kMaxPemBytes));
+Result<PemText> ReadPem(const std::string& path) {
+  WP_TRY(std::string text, ReadSmallFile(path, kMaxPemBytes));
+  return PemText{path, std::move(text)};
+}
+
+Result<std::vector<CertificatePtr>> ParseCertificates(const PemText& pem) {
   ERR_clear_error();
-  const BioPtr reader = Reader(text);
+  const BioPtr reader = Reader(pem.text);
   std::vector<CertificatePtr> chain;
   while (
       CertificatePtr certificate{PEM_read_bio_X509(reader.get(), nullptr, NoPassphrase, nullptr)}) {
@@ -115,63 +119,63 @@ Result<std::vector<CertificatePtr>> LoadCertificates(const std::string& path) {
   }
   const bool at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
   if (!at_end) {
-    return Fail(Code::kInvalidArgument, fmt::format("{}: certificate {} is damaged: {}", path,
+    return Fail(Code::kInvalidArgument, fmt::format("{}: certificate {} is damaged: {}", pem.name,
                                                     chain.size() + 1, OpenSslReason()));
   }
   ERR_clear_error();
   if (chain.empty()) {
-    return Fail(Code::kInvalidArgument, fmt::format("{}: no certificate in PEM form", path));
+    return Fail(Code::kInvalidArgument, fmt::format("{}: no certificate in PEM form", pem.name));
   }
   return chain;
 }
 
-Result<KeyPtr> LoadKey(const std::string& path) {
-  WP_TRY(const std::string text, ReadSmallFile(path, kMaxPemBytes));
+Result<KeyPtr> ParseKey(const PemText& pem) {
   ERR_clear_error();
-  const BioPtr reader = Reader(text);
+  const BioPtr reader = Reader(pem.text);
   KeyPtr key(PEM_read_bio_PrivateKey(reader.get(), nullptr, NoPassphrase, nullptr));
   if (key) return key;
-  const bool encrypted = text.find("ENCRYPTED") != std::string::npos;
-  const bool none = text.find("PRIVATE KEY-----") == std::string::npos;
+  const bool encrypted = pem.text.find("ENCRYPTED") != std::string::npos;
+  const bool none = pem.text.find("PRIVATE KEY-----") == std::string::npos;
   const std::string reason = OpenSslReason();
   return Fail(Code::kInvalidArgument,
               encrypted
-                  ? fmt::format("{}: the private key is encrypted; give one that is not", path)
-              : none ? fmt::format("{}: no private key in PEM form", path)
-                     : fmt::format("{}: the private key is damaged: {}", path, reason));
+                  ? fmt::format("{}: the private key is encrypted; give one that is not", pem.name)
+              : none ? fmt::format("{}: no private key in PEM form", pem.name)
+                     : fmt::format("{}: the private key is damaged: {}", pem.name, reason));
 }
 
-Status UseCertificate(SSL_CTX* context, const std::string& cert_path, const std::string& key_path) {
-  WP_TRY(const std::vector<CertificatePtr> chain, LoadCertificates(cert_path));
-  WP_TRY(const KeyPtr key, LoadKey(key_path));
+Status UseCertificate(SSL_CTX* context, const PemText& certificates, const PemText& key_pem) {
+  WP_TRY(const std::vector<CertificatePtr> chain, ParseCertificates(certificates));
+  WP_TRY(const KeyPtr key, ParseKey(key_pem));
   ERR_clear_error();
   // The library's own check, when the certificate is set, says less.
   if (X509_check_private_key(chain.front().get(), key.get()) != 1) {
     ERR_clear_error();
-    return Fail(Code::kInvalidArgument,
-                fmt::format("{}: not the key of the certificate in {}", key_path, cert_path));
+    return Fail(Code::kInvalidArgument, fmt::format("{}: not the key of the certificate in {}",
+                                                    key_pem.name, certificates.name));
   }
   if (SSL_CTX_use_certificate(context, chain.front().get()) != 1) {
-    return Fail(Code::kInvalidArgument, fmt::format("{}: {}", cert_path, OpenSslReason()));
+    return Fail(Code::kInvalidArgument, fmt::format("{}: {}", certificates.name, OpenSslReason()));
   }
   if (SSL_CTX_use_PrivateKey(context, key.get()) != 1) {
-    return Fail(Code::kInvalidArgument, fmt::format("{}: {}", key_path, OpenSslReason()));
+    return Fail(Code::kInvalidArgument, fmt::format("{}: {}", key_pem.name, OpenSslReason()));
   }
   for (size_t i = 1; i < chain.size(); ++i) {
     if (SSL_CTX_add1_chain_cert(context, chain[i].get()) != 1) {
-      return Fail(Code::kInvalidArgument, fmt::format("{}: {}", cert_path, OpenSslReason()));
+      return Fail(Code::kInvalidArgument,
+                  fmt::format("{}: {}", certificates.name, OpenSslReason()));
     }
   }
   return {};
 }
 
-Status TrustAuthorities(SSL_CTX* context, const std::string& path) {
-  WP_TRY(const std::vector<CertificatePtr> authorities, LoadCertificates(path));
+Status TrustAuthorities(SSL_CTX* context, const PemText& pem) {
+  WP_TRY(const std::vector<CertificatePtr> authorities, ParseCertificates(pem));
   ERR_clear_error();
   X509_STORE* store = SSL_CTX_get_cert_store(context);
   for (const CertificatePtr& authority : authorities) {
     if (X509_STORE_add_cert(store, authority.get()) != 1) {
-      return Fail(Code::kInvalidArgument, fmt::format("{}: {}", path, OpenSslReason()));
+      return Fail(Code::kInvalidArgument, fmt::format("{}: {}", pem.name, OpenSslReason()));
     }
   }
   return {};

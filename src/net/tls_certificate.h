@@ -47,12 +47,19 @@ Result<KeyPtr> MakeKey();  // RSA-2048
 Result<CertificatePtr> MakeCertificate(const CertificateSpec& spec, EVP_PKEY* key,
                                        const Issuer* issuer = nullptr);
 
-// At least one certificate; the first is the holder's. Errors name the file.
-Result<std::vector<CertificatePtr>> LoadCertificates(const std::string& path);
-Result<KeyPtr> LoadKey(const std::string& path);
-// Makes `context` present the chain in `cert_path` with the key in `key_path`.
-Status UseCertificate(SSL_CTX* context, const std::string& cert_path, const std::string& key_path);
-// Makes `context` trust what is in `path`, and nothing else.
-Status TrustAuthorities(SSL_CTX* context, const std::string& path);
+// PEM text and what errors call it: its file, or the option that holds it.
+struct PemText {
+  std::string name;
+  std::string text;
+};
+Result<PemText> ReadPem(const std::string& path);
+
+// At least one certificate; the first is the holder's.
+Result<std::vector<CertificatePtr>> ParseCertificates(const PemText& pem);
+Result<KeyPtr> ParseKey(const PemText& pem);
+// Makes `context` present the chain in `certificates` with the key in `key`.
+Status UseCertificate(SSL_CTX* context, const PemText& certificates, const PemText& key);
+// Makes `context` trust what is in `authorities`, and nothing else.
+Status TrustAuthorities(SSL_CTX* context, const PemText& authorities);
 
 }  // namespace warmpath::net

@@ -17,7 +17,8 @@ struct TlsMaterial {
   SslContextPtr context;
   std::string alpn;  // as on the wire: each name after its length
   bool server = false;
-  bool verify = false;  // client: the server's chain and name
+  bool verify = false;      // client: the server's chain and name
+  std::string server_name;  // client: instead of the one a session is made with; "" = that
 };
 
 class OpenSslSession final : public TlsSession {

@@ -210,6 +210,34 @@ TEST_F(TlsTest, ClientsShowACertificateWhereOneIsDemanded) {
   EXPECT_TRUE(pair.server_status);
 }
 
+TEST_F(TlsTest, PemTextDoesWhatFilesDo) {
+  const testing::Identity mine = TestAuthority().Issue("DNS:me", /*client=*/true);
+  server_options_.client_ca_file = ca_file_;
+  client_options_ = {
+      .ca_pem = TestAuthority().pem(), .cert_pem = mine.cert_pem(), .key_pem = mine.key_pem()};
+  SessionPair pair = Meet();
+  EXPECT_TRUE(pair.client->established());
+  EXPECT_TRUE(pair.server->established()) << pair.server_status.error().message;
+  // Text comes before the file.
+  client_options_.ca_file = directory_.Write("other.crt", testing::OtherAuthority().pem());
+  EXPECT_TRUE(Meet().server->established());
+  EXPECT_THAT(ClientError({.ca_pem = "x"}),
+              StartsWith("the authorities' certificates: no certificate"));
+  EXPECT_THAT(ClientError({.ca_pem = client_options_.ca_pem,
+                           .cert_pem = mine.cert_pem(),
+                           .key_pem = TestServer().key_pem()}),
+              HasSubstr("the client's key: not the key of the certificate in the client's"));
+  EXPECT_THAT(ClientError({.ca_pem = client_options_.ca_pem, .cert_pem = mine.cert_pem()}),
+              HasSubstr("needs its key"));
+}
+
+TEST_F(TlsTest, TheNameToVerifyMayBeGiven) {
+  client_options_.server_name = "engine.test";
+  EXPECT_TRUE(Meet("elsewhere.test").client->established());
+  client_options_.server_name = "elsewhere.test";
+  EXPECT_FALSE(Meet("engine.test").client->established());
+}
+
 TEST_F(TlsTest, OldVersionsAreRefused) {
   const auto server = Server(server_options_);
   for (const int version : {TLS1_VERSION, TLS1_1_VERSION}) {
