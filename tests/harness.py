@@ -61,7 +61,7 @@ class Process:
         self.log_path = directory / f"{name}.log"
         self.ready_path = directory / f"{name}.ready"
         self.ready_path.unlink(missing_ok=True)
-        command = [str(BINARY), *map(str, args), "--ready-file", str(self.ready_path)]
+        command = [*self.program(), *map(str, args), "--ready-file", str(self.ready_path)]
         with open(self.log_path, "ab") as log:
             self.popen = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env={**os.environ, **ENVIRONMENT, **(env or {})})
         try:
@@ -72,6 +72,9 @@ class Process:
             self.kill()
             raise
         self.listeners = json.loads(self.ready_path.read_text())
+
+    def program(self):
+        return [str(BINARY)]
 
     def log(self):
         return self.log_path.read_text(errors="replace")
