@@ -152,3 +152,13 @@ def test_tokenize_without_a_router():
 def test_a_router_that_is_not_there_is_one_line():
     done = run("endpoints", "--server", "http://127.0.0.1:9")
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "127.0.0.1:9" in done.stderr
+
+
+def test_a_bench_that_nobody_answers_exits_1():
+    done = run("bench", "--workload", "guide", "--requests", "2", "--concurrency", "1", "--model", MODEL, "--target", "http://127.0.0.1:9")
+    assert done.returncode == 1 and "2 errors" in done.stdout
+
+
+def test_a_simulator_without_its_tokenizer_exits_1():
+    done = run("sim", MODEL, "--port", "0", "--tokenizer", "nobody/no-such-model")
+    assert done.returncode == 1 and "--tokenizer nobody/no-such-model" in done.stderr

@@ -1,10 +1,12 @@
 // The long-running commands: serve, sim, bench.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <fstream>
+#include <stop_token>
 #include <thread>
 
 #include <unistd.h>
@@ -14,6 +16,8 @@
 #include "base/log.h"
 #include "fleet/endpoint.h"
 #include "net/loop.h"
+#include "prompt/hub.h"
+#include "prompt/tokenizer.h"
 
 namespace warmpath::app {
 namespace {
@@ -67,6 +71,32 @@ void WaitWithTable(const ServeInstance& serve) {
   WaitForStopSignal();
 }
 
+// A name that is in no local cache is fetched from the hub before the engines listen, as vLLM does
+// it. A directory stays what it is.
+Status FetchTokenizer(const std::string& tokenizer) {
+  if (tokenizer.empty() || prompt::FindTokenizerDirectory(tokenizer)) return {};
+  const auto name = prompt::ParseHubName(tokenizer);
+  if (!name) return {};  // loading names what is wrong
+  WP_LOG(kInfo, "sim", "fetching the tokenizer", {"name", tokenizer});
+  std::stop_source stop;
+  std::atomic<bool> done{false};
+  std::thread watcher([&] {
+    while (!done.load()) {
+      if (WaitForStopSignal(100)) {
+        stop.request_stop();
+        return;
+      }
+    }
+  });
+  const auto directory =
+      prompt::DownloadTokenizer(prompt::HubOptionsFromEnvironment(), *name, stop.get_token());
+  done = true;
+  watcher.join();
+  if (stop.stop_requested()) return Fail(Code::kCancelled, "stopped");
+  if (directory) return {};
+  return Fail(directory.error(), fmt::format("--tokenizer {}", tokenizer));
+}
+
 }  // namespace
 
 int RunServe(const ServeCommand& command) {
@@ -111,6 +141,9 @@ int RunEpp(EppCommand& command) {
 }
 
 int RunSim(const SimCommand& command) {
+  if (auto fetched = FetchTokenizer(command.options.tokenizer); !fetched) {
+    return fetched.error().code == Code::kCancelled ? kExitOk : ReportError(fetched.error());
+  }
   net::LoopGroup loops("sim",
                        std::min<size_t>(4, std::max(1u, std::thread::hardware_concurrency())));
   auto simulator = sim::Simulator::Start(command.options, loops);
@@ -162,9 +195,14 @@ int RunBenchCommand(const BenchCommand& command) {
   done = true;
   watcher.join();
   if (!report) return ReportError(report.error());
+  // A target that answered nothing was not measured.
+  const bool answered =
+      std::none_of(report->sides.begin(), report->sides.end(), [](const load::SideReport& side) {
+        return side.requests > 0 && side.errors == side.requests;
+      });
   if (command.json_file == "-") {
     fmt::print("{}\n", load::FormatJson(*report));
-    return kExitOk;
+    return answered ? kExitOk : kExitRuntime;
   }
   fmt::print("{}", load::FormatTable(*report));
   if (!command.json_file.empty()) {
@@ -175,7 +213,7 @@ int RunBenchCommand(const BenchCommand& command) {
       return ReportError(
           {Code::kUnavailable, fmt::format("--json {}: cannot be written", command.json_file)});
   }
-  return kExitOk;
+  return answered ? kExitOk : kExitRuntime;
 }
 
 }  // namespace warmpath::app
