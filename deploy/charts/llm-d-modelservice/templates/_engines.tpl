@@ -235,6 +235,13 @@ spec:
             {{- end }}
           ports:
             - { name: http, containerPort: {{ $v.routing.servicePort }}, protocol: TCP }
+          {{- if $pd.probes.enabled }}
+          # Through the proxy to the engine: the way requests take.
+          readinessProbe:
+            httpGet: { path: /health, port: http, scheme: {{ ternary "HTTPS" "HTTP" $v.routing.proxy.secure }} }
+            periodSeconds: 5
+            timeoutSeconds: 3
+          {{- end }}
           {{- with $v.routing.proxy.resources }}
           resources: {{- toYaml . | nindent 12 }}
           {{- end }}
