@@ -201,7 +201,7 @@ Result<Outcome> Director::Decide(Prepared& prepared,
     LogPodScores(deps.scheduler.prefix_scorer(), request, resolved, PodScores(*snapshot, request));
   }
 
-  std::shared_ptr<DecisionRecord> record = MakeRecord(prepared, request, decision, deps.scheduler);
+  std::shared_ptr<DecisionRecord> record = MakeRecord(prepared, request, decision, state.weights);
   record->decision_ms = ToSeconds(scheduled - begin + prepared.prepare_time) * 1e3;
   const bool none = decision.picked.empty();
   state.metrics.CountAttempt(

@@ -75,8 +75,8 @@ Result<DecisionRecord> Director::Explain(prompt::Api api, std::string_view body)
   WP_TRY(const auto endpoints, state_->Eligible(*deps.fleet.snapshot(), prepared, {}));
   MatchedRequest matched = Match(prepared, endpoints, deps.index, deps.events,
                                  *state_->CurrentFlowing(), deps.fleet.inflight());
-  const auto record =
-      MakeRecord(prepared, matched.request, deps.scheduler.DryRun(matched.request), deps.scheduler);
+  scheduling::Decision decision = deps.scheduler.DryRun(matched.request);
+  const auto record = MakeRecord(prepared, matched.request, decision, state_->weights);
   record->decision_ms = ToSeconds(deps.clock.Now() - begin + prepared.prepare_time) * 1e3;
   return *record;
 }

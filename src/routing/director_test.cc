@@ -107,7 +107,8 @@ TEST_F(DirectorTest, ExplainSaysWhatItWouldDoAndLeavesNoTrace) {
   ASSERT_EQ(record->endpoints.size(), 2u);
   EXPECT_EQ(record->endpoints[1].matched_blocks, 10u);
   EXPECT_EQ(record->endpoints[1].cached_tokens, 160u);
-  EXPECT_EQ(record->endpoints[1].scores.size(), record->weights.size());
+  ASSERT_EQ(record->scores.size(), record->weights->size());
+  EXPECT_EQ(record->scores[0].scores.size(), 2u);
   EXPECT_EQ(director_.lookup_stats().lookups, 0u);
   EXPECT_EQ(fleet_.inflight().Load(IdOf("b")).requests, 0);
   EXPECT_TRUE(director_.NewestRecords(10).empty());

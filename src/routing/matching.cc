@@ -204,10 +204,18 @@ MatchedRequest Match(const Prepared& prepared, const std::vector<EndpointPtr>& e
   return out;
 }
 
+std::shared_ptr<const Weights> WeightsOf(const scheduling::Scheduler& scheduler) {
+  auto weights = std::make_shared<Weights>();
+  for (const scheduling::ProfilePlugin& scorer : scheduler.scorers()) {
+    weights->emplace_back(scorer.plugin, scorer.weight);
+  }
+  return weights;
+}
+
 std::shared_ptr<DecisionRecord> MakeRecord(const Prepared& prepared,
                                            const scheduling::Request& request,
-                                           const scheduling::Decision& decision,
-                                           const scheduling::Scheduler& scheduler) {
+                                           scheduling::Decision& decision,
+                                           std::shared_ptr<const Weights> weights) {
   auto record = std::make_shared<DecisionRecord>();
   record->request_id = prepared.request_id;
   record->model = prepared.view.model;
@@ -216,9 +224,9 @@ std::shared_ptr<DecisionRecord> MakeRecord(const Prepared& prepared,
   record->priority = prepared.priority;
   record->prompt_tokens = prepared.prompt_tokens;
   record->tokens_note = prepared.tokens_note;
-  for (const scheduling::ProfilePlugin& scorer : scheduler.scorers()) {
-    record->weights.emplace_back(scorer.plugin, scorer.weight);
-  }
+  record->weights = std::move(weights);
+  record->scores = std::move(decision.scores);
+  record->endpoints.reserve(request.candidates.size());
   for (size_t i = 0; i < request.candidates.size(); ++i) {
     const scheduling::Candidate& candidate = request.candidates[i];
     EndpointVerdict verdict;
@@ -229,9 +237,6 @@ std::shared_ptr<DecisionRecord> MakeRecord(const Prepared& prepared,
     verdict.matched_blocks = candidate.matched_blocks;
     verdict.cached_tokens = candidate.cached_tokens;
     verdict.expected_cached_tokens = candidate.expected_cached_tokens;
-    for (const scheduling::PluginScore& score : decision.scores) {
-      if (!std::isnan(score.scores[i])) verdict.scores.emplace_back(score.plugin, score.scores[i]);
-    }
     if (!std::isnan(decision.totals[i])) verdict.total = decision.totals[i];
     verdict.filtered_by = decision.filtered_by[i];
     record->endpoints.push_back(std::move(verdict));

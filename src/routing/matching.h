@@ -67,10 +67,12 @@ MatchedRequest Match(const Prepared& prepared,
                      const index::KvIndex& index, const events::EventsManager* events,
                      const FlowingEvents& flowing, const fleet::InflightLedger& inflight);
 
-// Why the request goes where it goes. Times, attempts and status are the caller's.
+std::shared_ptr<const Weights> WeightsOf(const scheduling::Scheduler& scheduler);
+// Why the request goes where it goes; takes the decision's scores. Times, attempts and status are
+// the caller's.
 std::shared_ptr<DecisionRecord> MakeRecord(const Prepared& prepared,
                                            const scheduling::Request& request,
-                                           const scheduling::Decision& decision,
-                                           const scheduling::Scheduler& scheduler);
+                                           scheduling::Decision& decision,
+                                           std::shared_ptr<const Weights> weights);
 
 }  // namespace warmpath::routing

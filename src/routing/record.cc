@@ -1,13 +1,22 @@
 #include "routing/record.h"
 
-#include <algorithm>
+#include <cmath>
 
 namespace warmpath::routing {
 namespace {
 
-codec::JsonObject NumbersByName(const std::vector<std::pair<std::string, double>>& values) {
+codec::JsonObject WeightsToJson(const DecisionRecord& record) {
   codec::JsonObject out;
-  for (const auto& [name, value] : values) out[name] = value;
+  if (record.weights == nullptr) return out;
+  for (const auto& [name, value] : *record.weights) out[name] = value;
+  return out;
+}
+
+codec::JsonObject ScoresToJson(const DecisionRecord& record, size_t endpoint) {
+  codec::JsonObject out;
+  for (const scheduling::PluginScore& score : record.scores) {
+    if (!std::isnan(score.scores[endpoint])) out[score.plugin] = score.scores[endpoint];
+  }
   return out;
 }
 
@@ -16,7 +25,8 @@ codec::Json OrNull(const std::optional<T>& value) {
   return value ? codec::Json(*value) : codec::Json(nullptr);
 }
 
-codec::JsonObject ToJson(const EndpointVerdict& verdict) {
+codec::JsonObject ToJson(const DecisionRecord& record, size_t endpoint) {
+  const EndpointVerdict& verdict = record.endpoints[endpoint];
   codec::JsonObject out;
   out["name"] = verdict.name;
   out["url"] = verdict.url;
@@ -25,7 +35,7 @@ codec::JsonObject ToJson(const EndpointVerdict& verdict) {
   out["matched_blocks"] = verdict.matched_blocks;
   out["cached_tokens"] = verdict.cached_tokens;
   out["expected_cached_tokens"] = verdict.expected_cached_tokens;
-  out["scores"] = NumbersByName(verdict.scores);
+  out["scores"] = ScoresToJson(record, endpoint);
   out["total"] = OrNull(verdict.total);
   out["filtered_by"] =
       verdict.filtered_by.empty() ? codec::Json(nullptr) : codec::Json(verdict.filtered_by);
@@ -43,9 +53,9 @@ codec::JsonObject ToJson(const DecisionRecord& record, bool delivered) {
   out["prompt_tokens"] = record.prompt_tokens;
   out["tokens_note"] =
       record.tokens_note.empty() ? codec::Json(nullptr) : codec::Json(record.tokens_note);
-  out["weights"] = NumbersByName(record.weights);
+  out["weights"] = WeightsToJson(record);
   codec::JsonArray endpoints;
-  for (const EndpointVerdict& verdict : record.endpoints) endpoints.push_back(ToJson(verdict));
+  for (size_t i = 0; i < record.endpoints.size(); ++i) endpoints.push_back(ToJson(record, i));
   out["endpoints"] = std::move(endpoints);
   out["chosen"] = record.chosen.empty() ? codec::Json(nullptr) : codec::Json(record.chosen);
   out["decision_ms"] = record.decision_ms;
@@ -98,8 +108,10 @@ size_t RecordStore::EstimateBytes(const DecisionRecord& record) {
   size_t bytes =
       sizeof(DecisionRecord) + record.request_id.size() * 2 + record.model.size() * 2 + 128;
   for (const EndpointVerdict& verdict : record.endpoints) {
-    bytes += sizeof verdict + verdict.name.size() + verdict.url.size() +
-             verdict.scores.size() * (sizeof(std::pair<std::string, double>) + 16);
+    bytes += sizeof verdict + verdict.name.size() + verdict.url.size();
+  }
+  for (const scheduling::PluginScore& score : record.scores) {
+    bytes += sizeof score + score.plugin.size() + score.scores.size() * sizeof(double);
   }
   return bytes;
 }

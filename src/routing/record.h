@@ -8,13 +8,17 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/mutex.h"
 #include "codec/json.h"
+#include "scheduling/types.h"
 
 namespace warmpath::routing {
+
+using Weights = std::vector<std::pair<std::string, double>>;  // by plugin
 
 struct EndpointVerdict {
   std::string name;
@@ -24,9 +28,8 @@ struct EndpointVerdict {
   uint32_t matched_blocks = 0;          // resident, contiguous from block 0
   uint64_t cached_tokens = 0;           // what the engine can reuse of them
   uint64_t expected_cached_tokens = 0;  // counting what requests under way will have stored
-  std::vector<std::pair<std::string, double>> scores;  // plugin -> 0..1
-  std::optional<double> total;                         // absent when filtered out
-  std::string filtered_by;                             // plugin, "" when it stayed
+  std::optional<double> total;          // absent when filtered out
+  std::string filtered_by;              // plugin, "" when it stayed
 };
 
 // Immutable once made but for the delivered part, which the RecordStore guards.
@@ -37,9 +40,11 @@ struct DecisionRecord {
   std::string rewrite;       // the InferenceModelRewrite that chose it, "" = none
   int32_t priority = 0;
   uint64_t prompt_tokens = 0;
-  std::string tokens_note;  // why exact tokens could not be had; "" when they could
-  std::vector<std::pair<std::string, double>> weights;
+  std::string tokens_note;                 // why exact tokens could not be had; "" when they could
+  std::shared_ptr<const Weights> weights;  // of the scorers asked; never null in a decision's
   std::vector<EndpointVerdict> endpoints;
+  // By scorer; its scores are by place in `endpoints`, NaN where it was not asked.
+  std::vector<scheduling::PluginScore> scores;
   std::string chosen;  // endpoint name, "" when none
   WallTime at{};
   double decision_ms = 0;  // prepare + decide

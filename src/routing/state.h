@@ -20,12 +20,14 @@ struct DirectorState {
       : deps(dependencies),
         options(opts),
         metrics(deps.metrics),
+        weights(WeightsOf(deps.scheduler)),
         records(opts.max_records, opts.max_record_bytes),
         last_beat(deps.clock.Now()) {}
 
   const DirectorDeps deps;
   const DirectorOptions options;
   RoutingMetrics metrics;
+  const std::shared_ptr<const Weights> weights;
   RecordStore records;
 
   // Speculative blocks whose request ended, and when to let go of them.
