@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <deque>
 #include <limits>
 #include <unordered_map>
 #include <utility>
@@ -13,6 +12,7 @@
 #include "base/log.h"
 #include "base/mutex.h"
 #include "fleet/metrics.h"
+#include "fleet/round_queue.h"
 #include "fleet/scrape.h"
 #include "net/http_client.h"
 
@@ -29,6 +29,7 @@ constexpr size_t kMaxSmallBody = 64 << 10;        // /health, /version
 constexpr size_t kMaxModelsBody = 4 << 20;
 constexpr size_t kMaxMetricsBody = 16 << 20;
 constexpr size_t kMaxReasonBytes = 300;
+constexpr Duration kMinTurn = milliseconds(5);            // between turns of those that wait
 constexpr Duration kReaskName = std::chrono::seconds(2);  // while it is not resolved or fails
 constexpr size_t kMaxRounds = 256;                        // under way at once
 // Of larger fleets what is scraped is published together, this often.
@@ -55,7 +56,6 @@ struct Probe {
   // Loop only.
   net::Timer next;
   bool in_round = false;
-  bool waiting = false;      // for other rounds to end
   TimePoint models_at{};     // when /v1/models was last read
   TimePoint health_at{};     // when /health last answered well
   bool key_wanted = false;   // it refused us for want of a key; told once
@@ -78,8 +78,10 @@ struct Round {
 };
 
 bool SameIdentity(const EndpointSpec& a, const EndpointSpec& b) {
-  return a.name == b.name && a.ns == b.ns && a.url.ToString() == b.url.ToString() &&
-         a.events == b.events && a.replay == b.replay && a.data_parallel == b.data_parallel;
+  return a.name == b.name && a.ns == b.ns && a.incarnation == b.incarnation &&
+         a.url.tls == b.url.tls && a.url.address == b.url.address &&
+         a.url.base_path == b.url.base_path && a.events == b.events && a.replay == b.replay &&
+         a.data_parallel == b.data_parallel;
 }
 
 bool SameModels(const std::vector<ServedModel>& a, const std::vector<ServedModel>& b) {
@@ -137,8 +139,9 @@ struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
         options(Checked(std::move(fleet_options))),
         clock(time),
         metrics(registry, {options.pool_name, options.staleness, options.gauges_interval,
-                           options.deprecated_metrics}),
-        readers(options.scrape) {}
+                           options.deprecated_metrics, options.max_scrapes_per_second}),
+        readers(options.scrape),
+        rounds(kMaxRounds, options.max_scrapes_per_second) {}
 
   // ---- State, any thread
 
@@ -252,7 +255,10 @@ struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
     }
     if (!is_started) return;
     Post([added = std::move(added), removed = std::move(removed)](Impl& self) {
-      for (const auto& probe : removed) probe->next.Cancel();
+      for (const auto& probe : removed) {
+        probe->next.Cancel();
+        self.rounds.Forget(probe->id);
+      }
       for (const auto& probe : added) self.BeginRound(probe);
     });
     Notify();
@@ -335,32 +341,67 @@ struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
     return url;
   }
 
+  // Now, or when its turn comes.
   void BeginRound(const std::shared_ptr<Probe>& probe) EXCLUDES(mutex) {
-    if (!client || probe->in_round || probe->waiting) return;
-    if (rounds >= kMaxRounds) {
-      probe->waiting = true;
-      waiting.push_back(probe);
-      return;
+    if (!client || probe->in_round) return;
+    bool failing = false;
+    bool urgent = false;
+    {
+      MutexLock lock(mutex);
+      if (probe->removed) return;
+      failing = probe->failures > 0;
+      // Whoever was never asked cannot be chosen.
+      urgent = probe->state->health == Health::kUnknown;
     }
+    probe->next.Cancel();
+    if (probe->named && !NameKnown(probe, failing)) return;
+    if (rounds.Begin(probe->id, urgent || Active(*probe), SystemClock().Now())) {
+      StartRound(probe);
+    } else {
+      AwaitTurn();
+    }
+  }
+
+  // Rounds are paced in the time of the loop's timers.
+  void AwaitTurn() {
+    const auto at = rounds.NextAt();
+    if (!at || turn_pending) return;
+    turn_pending = true;
+    turn_timer =
+        loop.After(std::max(*at - SystemClock().Now(), kMinTurn), [weak = weak_from_this()] {
+          const auto self = weak.lock();
+          if (!self) return;
+          self->turn_pending = false;
+          self->BeginNext();
+        });
+  }
+
+  // Who waited for a turn.
+  void BeginNext() EXCLUDES(mutex) {
+    while (const auto id = rounds.Next(SystemClock().Now())) {
+      if (const auto next = Find(*id)) {
+        StartRound(next);
+      } else {
+        rounds.Ended();
+      }
+    }
+    AwaitTurn();
+  }
+
+  void StartRound(const std::shared_ptr<Probe>& probe) EXCLUDES(mutex) {
     auto round = std::make_shared<Round>();
     round->probe = probe;
     round->started = clock.Now();
     bool ask_health = true;
-    bool failing = false;
     {
       MutexLock lock(mutex);
-      if (probe->removed) return;
       round->reports = probe->reports;
       round->reader = ReaderOf(*probe);
-      failing = probe->failures > 0;
-      ask_health = failing || probe->state->health != Health::kHealthy ||
+      ask_health = probe->failures > 0 || probe->state->health != Health::kHealthy ||
                    probe->state->models.empty() ||
                    round->started - probe->health_at >= options.health_interval;
     }
-    probe->next.Cancel();
-    if (probe->named && !NameKnown(probe, failing)) return;
     probe->in_round = true;
-    ++rounds;
     if (!ask_health) return Healthy(round);
     const std::string& path = round->reader->health_path();
     Get(*probe, probe->url, path, kMaxSmallBody,
@@ -467,6 +508,7 @@ struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
     WP_LOG(kInfo, "fleet", "endpoint's name stands for another address", {"endpoint", old->name},
            {"before", old->ip}, {"now", ip});
     old->next.Cancel();
+    rounds.Forget(old->id);
     Notify();
     SetAddress(next, ip);
   }
@@ -597,7 +639,7 @@ struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
   void EndRound(Round& round) EXCLUDES(mutex) {
     const std::shared_ptr<Probe>& probe = round.probe;
     probe->in_round = false;
-    --rounds;
+    rounds.Ended();
     BeginNext();
     Duration interval = options.idle_interval;
     {
@@ -612,16 +654,6 @@ struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
       }
     }
     Schedule(probe, std::max(interval - (clock.Now() - round.started), kMinPause));
-  }
-
-  // Who waited for a round to end.
-  void BeginNext() EXCLUDES(mutex) {
-    while (rounds < kMaxRounds && !waiting.empty()) {
-      const auto next = std::move(waiting.front());
-      waiting.pop_front();
-      next->waiting = false;
-      BeginRound(next);
-    }
   }
 
   bool Active(const Probe& probe) const {
@@ -653,8 +685,9 @@ struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
 
   // Loop only.
   std::unique_ptr<net::HttpClient> client;
-  size_t rounds = 0;  // under way
-  std::deque<std::shared_ptr<Probe>> waiting;
+  RoundQueue rounds;
+  bool turn_pending = false;
+  net::Timer turn_timer;
   bool publish_pending = false;
   net::Timer publish_timer;
 };
@@ -729,7 +762,8 @@ void Fleet::Stop() {
   const auto close = [impl = impl_] {
     MutexLock lock(impl->mutex);
     for (const auto& probe : impl->probes) probe->next.Cancel();
-    impl->waiting.clear();
+    impl->rounds.Clear();
+    impl->turn_timer.Cancel();
     impl->publish_timer.Cancel();
     impl->client.reset();
   };

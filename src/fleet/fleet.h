@@ -39,6 +39,9 @@ struct FleetOptions {
   Duration gauges_interval = std::chrono::seconds(5);  // refresh of the pool's gauges
   // A healthy endpoint that answers /metrics is asked /health no more often; zero: every round.
   Duration health_interval{};
+  // Rounds of questions (/metrics, and what else is due) to all endpoints together begun in any
+  // second; 0: no bound. Over it endpoints are asked less often, those with traffic first.
+  uint32_t max_scrapes_per_second = 500;
   Duration resolve_interval = std::chrono::seconds(30);  // of DNS names
   NameLookup lookup = SystemLookup;                      // blocks; called on threads of the fleet
   std::shared_ptr<net::TlsContext> tls{};                // of https endpoints and scrapes
@@ -51,9 +54,10 @@ class Fleet {
   Fleet(net::Loop& loop, FleetOptions options, Registry& metrics, const Clock& clock);
   ~Fleet();
 
-  // Any thread; replaces the set of endpoints. Those that stay keep id and state, also with other
-  // labels; the same name with another address (also of a DNS name), events address or number of
-  // ranks is a new endpoint. Of several with one name in one namespace the last counts.
+  // Any thread; replaces the set of endpoints, in the snapshot before it returns. Those that stay
+  // keep id and state, also with other labels; the same name with another incarnation, address
+  // (also of a DNS name), events address or number of ranks is a new endpoint. Of several with one
+  // name in one namespace the last counts.
   void SetEndpoints(std::vector<EndpointSpec> specs);
   std::shared_ptr<const Snapshot> snapshot() const;
   InflightLedger& inflight();

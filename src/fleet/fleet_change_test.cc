@@ -380,6 +380,7 @@ TEST_F(FleetChangeTest, AsksALargeFleetInTurns) {
   options.idle_interval = std::chrono::hours(1);
   options.staleness = std::chrono::hours(4);
   options.request_timeout = std::chrono::seconds(20);
+  options.max_scrapes_per_second = 0;
   Fleet& fleet = Make(options);
   std::vector<EndpointSpec> specs;
   for (size_t i = 0; i < kEndpoints; ++i) specs.push_back(engine.Spec(fmt::format("e{}", i)));
@@ -391,6 +392,75 @@ TEST_F(FleetChangeTest, AsksALargeFleetInTurns) {
       return endpoint->health == Health::kHealthy && endpoint->load.block_size == 16;
     });
   }));
+}
+
+TEST_F(FleetChangeTest, AsksAllEndpointsTogetherNoMoreThanAllowed) {
+  LogCapture capture;
+  FakeEngine engine;
+  FleetOptions options = Fast();
+  options.max_scrapes_per_second = 40;
+  Fleet& fleet = Make(options);
+  std::vector<EndpointSpec> specs;
+  for (size_t i = 0; i < 30; ++i) specs.push_back(engine.Spec(fmt::format("e{}", i)));
+  fleet.SetEndpoints(std::move(specs));
+  const auto began = std::chrono::steady_clock::now();
+  fleet.Start();
+  ASSERT_TRUE(Eventually([&] { return engine.scrapes >= 60; }));
+  const auto taken = std::chrono::steady_clock::now() - began;
+  EXPECT_GE(taken, milliseconds(900));
+  for (const auto& endpoint : fleet.snapshot()->endpoints) {
+    EXPECT_EQ(endpoint->health, Health::kHealthy) << endpoint->name();
+  }
+}
+
+TEST_F(FleetChangeTest, AnotherIncarnationIsANewEndpoint) {
+  FakeEngine engine;
+  Fleet& fleet = Make(Fast());
+  EndpointSpec spec = engine.Spec("pod");
+  spec.incarnation = "uid#0";
+  fleet.SetEndpoints({spec});
+  fleet.Start();
+  ASSERT_TRUE(BecomesHealthy());
+  const EndpointId id = First()->id;
+  const auto ticket = fleet.inflight().Book(id, 0, 1, 1);
+  spec.labels = {{"a", "b"}};
+  fleet.SetEndpoints({spec});
+  EXPECT_EQ(First()->id, id);
+  engine.health_status = 503;
+  spec.incarnation = "uid#1";
+  fleet.SetEndpoints({spec});
+  EXPECT_NE(First()->id, id);
+  EXPECT_NE(First()->health, Health::kHealthy);
+  EXPECT_TRUE(First()->models.empty());
+  EXPECT_EQ(fleet.inflight().Load(First()->id).requests, 0);
+  engine.health_status = 200;
+  EXPECT_TRUE(BecomesHealthy());
+}
+
+// What a change among many costs does not grow with their square, and those that stay are not asked
+// anew.
+TEST_F(FleetChangeTest, AChangeAmongThousandsIsInTheSnapshotAtOnce) {
+  constexpr size_t kEndpoints = 4000;
+  LogCapture capture;
+  FleetOptions options = Fast();
+  options.max_scrapes_per_second = 1;
+  Fleet& fleet = Make(options);
+  std::vector<EndpointSpec> specs;
+  for (size_t i = 0; i < kEndpoints; ++i) {
+    specs.push_back(Spec(fmt::format("e{}", i), fmt::format("10.0.{}.{}", i / 250, i % 250), 8000));
+    specs.back().labels = {{"llm-d.ai/role", "decode"}, {"app", "vllm"}};
+    specs.back().incarnation = fmt::format("uid-{}#0", i);
+  }
+  fleet.SetEndpoints(specs);
+  const auto before = fleet.snapshot();
+  const auto began = std::chrono::steady_clock::now();
+  for (size_t i = 0; i < 20; ++i) {
+    specs.erase(specs.begin() + static_cast<ptrdiff_t>(7 * i));
+    fleet.SetEndpoints(specs);
+    ASSERT_EQ(fleet.snapshot()->endpoints.size(), kEndpoints - i - 1);
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(4));
+  EXPECT_EQ(fleet.snapshot()->endpoints.back(), before->endpoints.back());
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "fleet/metrics.h"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 #include <vector>
@@ -13,6 +14,7 @@ constexpr char kHealthy[] = "warmpath_endpoint_healthy";
 constexpr char kInflightRequests[] = "llm_d_epp_inflight_requests";
 constexpr char kInflightTokens[] = "llm_d_epp_inflight_tokens";
 constexpr char kProducer[] = "inflight-load-producer";
+constexpr double kTurnsMissed = 2;
 
 struct Spread {
   double mean = 0;
@@ -72,6 +74,11 @@ void FleetMetrics::SetPool(const Snapshot& snapshot, TimePoint now) {
   std::vector<double> waiting;
   std::vector<double> running;
   size_t ready = 0;
+  Duration staleness = options_.staleness;
+  if (options_.scrapes_per_second > 0) {
+    const double turns = static_cast<double>(snapshot.endpoints.size()) * kTurnsMissed;
+    staleness = std::max(staleness, FromSeconds(turns / options_.scrapes_per_second));
+  }
   std::set<std::string> present;
   std::set<std::string> queues;
   for (const auto& endpoint : snapshot.endpoints) {
@@ -83,7 +90,7 @@ void FleetMetrics::SetPool(const Snapshot& snapshot, TimePoint now) {
                   {{"endpoint", endpoint->name()}})
         .Set(healthy ? 1 : 0);
     if (healthy) ++ready;
-    if (load.at == TimePoint{} || now - load.at > options_.staleness) continue;
+    if (load.at == TimePoint{} || now - load.at > staleness) continue;
     queues.insert(endpoint->name());
     registry_
         .AddGauge(kQueueSize, "Requests waiting in the endpoint's own queue, as scraped.",

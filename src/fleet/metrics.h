@@ -22,6 +22,8 @@ struct FleetMetricsOptions {
   Duration staleness{};          // older figures are left out
   Duration interval{};           // figures shown are at most this much older than the snapshot
   bool deprecated = true;        // inference_pool_*
+  // Where no more are asked, none of many can be as fresh as `staleness` says; 0: no bound.
+  uint32_t scrapes_per_second = 0;
 };
 
 class FleetMetrics {

@@ -17,10 +17,11 @@ struct PodDefaults {
   bool tls = false;             // https to the engines
 };
 
-// A pod is an endpoint when it is Ready, has an address and is not being deleted. With one target
-// port its name is the pod's, with several `<pod>-rank-<i>`; the annotation llm-d.ai/active-ports
-// (or its older name) restricts the ports. The endpoint's incarnation is the pod's UID and its
-// restart count: another one is another endpoint, without what was known of the first.
+// A pod is an endpoint when it is Ready, has an address and is not being deleted; of several with
+// one address the one created last has it. With one target port its name is the pod's, with several
+// `<pod>-rank-<i>`; the annotation llm-d.ai/active-ports (or its older name) restricts the ports.
+// The endpoint's incarnation is the pod's UID and its restart count: another one is another
+// endpoint, without what was known of the first.
 std::vector<EndpointSpec> EndpointsOfPods(const k8s::PoolView& view, const PodDefaults& defaults);
 
 }  // namespace warmpath::fleet
