@@ -36,12 +36,6 @@ setup_kube_apiserver() {
 
 setup_helmfile() { go_build tools/helmfile "$KUBE/bin/helmfile" github.com/helmfile/helmfile "-X go.szostok.io/version.version=v1.8.0"; }
 
-setup_kube_crds() {
-  rm -rf "$KUBE/crds"; mkdir -p "$KUBE/crds"
-  cp "$DEPS"/crds/gateway-api/*.yaml "$KUBE/crds/"
-  cp "$DEPS/crds/istio/customresourcedefinitions.gen.yaml" "$KUBE/crds/istio.yaml"
-}
-
 setup_etcd() {
   quietly "$DEPS/pip.log" "$DEPS/venv/bin/pip" install --disable-pip-version-check -r tests/kubernetes/requirements.txt ||
     { tail -n 10 "$DEPS/pip.log" >&2; return 1; }
@@ -60,7 +54,6 @@ kubernetes_inputs() {
 setup_kubernetes() {
   mkdir -p "$KUBE/bin"
   part iproute 1 setup_iproute
-  part kube-crds "$GATEWAY_API $ISTIO_API" setup_kube_crds
   part etcd "$(cat tests/kubernetes/requirements.txt)" setup_etcd
   part kube-apiserver "$(kubernetes_inputs kube-apiserver)" setup_kube_apiserver
   part helmfile "$(kubernetes_inputs helmfile)" setup_helmfile

@@ -20,7 +20,7 @@ from harness import ROOT, wait_until
 
 DEPS = ROOT / ".deps"
 BIN = pathlib.Path(os.environ.get("WARMPATH_KUBERNETES_BIN", DEPS / "kubernetes/bin"))
-CRDS = DEPS / "kubernetes/crds"
+CRDS = DEPS / "crds"
 SERVICE_IP = "10.96.0.1"
 PORT = 6443
 CONTROLLERS = ("deployment-controller", "replicaset-controller", "statefulset-controller", "job-controller", "serviceaccount-controller",
@@ -134,7 +134,7 @@ class ControlPlane:
     def install_crds(self):
         """Those of the Gateway API, of Istio and ours; returns once all are served."""
         names = []
-        for file in [*sorted(CRDS.glob("*.yaml")), *sorted((ROOT / "deploy/crds").glob("*.yaml"))]:
+        for file in [*sorted(CRDS.glob("*/*.yaml")), *sorted((ROOT / "deploy/crds").glob("*.yaml"))]:
             for item in yaml.safe_load_all(file.read_text()):
                 if item and item["kind"] == "CustomResourceDefinition":
                     self.api.apply(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{item['metadata']['name']}", item)
