@@ -196,8 +196,7 @@ class AccessReviewerImpl final : public AccessReviewer {
     if (!answer) {
       error = answer.error().message;
     } else if (answer->status != 200 && answer->status != 201) {
-      error = fmt::format("HTTP {}", answer->status);
-      if (answer->status == 403) error += fmt::format(": may not create {}", plural);
+      error = AnswerError(*answer);
     } else if (const auto review = codec::ParseJson(answer->body, {.max_bytes = kMaxAnswerBytes})) {
       const Json* status = codec::Find(*review, "status");
       if (status != nullptr && status->is_object()) {

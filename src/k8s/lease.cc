@@ -250,9 +250,8 @@ class LeaderElectorImpl final : public LeaderElector {
   void Failed(std::string_view doing, const Result<ApiAnswer>& answer) {
     errors_.Add();
     if (releasing_) return Released();
-    // The reason in the words of the server is in its body; its status is enough to act upon.
-    const std::string error = answer ? fmt::format("{}: HTTP {}", doing, answer->status)
-                                     : fmt::format("{}: {}", doing, answer.error().message);
+    const std::string error =
+        fmt::format("{}: {}", doing, answer ? AnswerError(*answer) : answer.error().message);
     if (std::exchange(error_, error) != error) {
       WP_LOG(kWarn, "leader", "Leader election fails", {"lease", options_.lease_name},
              {"namespace", options_.ns}, {"error", error});

@@ -288,9 +288,9 @@ TEST_F(LeaseTest, ForbiddenLeasesAreSaidOnceAndTriedOn) {
   timers_.Advance(20s);
   EXPECT_FALSE(a->leading());
   const std::string text = log.text();
-  const size_t first = text.find("HTTP 403");
+  const size_t first = text.find("reading the lease: 403: fault 403");
   EXPECT_NE(first, std::string::npos) << text;
-  EXPECT_EQ(text.find("HTTP 403", first + 1), std::string::npos) << text;
+  EXPECT_EQ(text.find("reading the lease: 403: fault 403", first + 1), std::string::npos) << text;
   timers_.Advance(10s);
   EXPECT_TRUE(a->leading());
 }
