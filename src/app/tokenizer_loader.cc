@@ -1,6 +1,7 @@
 #include "app/tokenizer_loader.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -175,21 +176,19 @@ void TokenizerLoader::Run(const std::stop_token& stop) {
 
 Result<TokenizerLoader::Found> TokenizerLoader::Try(const Target& target,
                                                     const std::stop_token& stop) const {
-  std::string reasons;
-  const auto note = [&](const Error& error) {
-    reasons += (reasons.empty() ? "" : "; ") + error.message;
-  };
+  std::vector<std::string> reasons;  // of the hub, then of the disk
   for (const std::string& name : target.names) {
     const auto directory = prompt::FindTokenizerDirectory(name);
     if (!directory) {
-      note(directory.error());
+      reasons.push_back(directory.error().message);
       continue;
     }
     auto found = LoadFrom(name, IsDirectory(name) ? "directory" : "cache", *directory);
     if (found) return found;
-    note(found.error());
+    reasons.push_back(found.error().message);
   }
   // What an engine loaded says more than the name it serves it by.
+  size_t from_hub = 0;
   for (auto name = target.names.rbegin(); name != target.names.rend(); ++name) {
     const auto hub_name = prompt::ParseHubName(*name);
     if (IsDirectory(*name) || !hub_name) continue;
@@ -197,9 +196,9 @@ Result<TokenizerLoader::Found> TokenizerLoader::Try(const Target& target,
     if (options_.source.empty() && !hub_name->has_owner()) continue;
     auto found = TryHub(*name, stop);
     if (found || stop.stop_requested()) return found;
-    note(found.error());
+    reasons.insert(reasons.begin() + static_cast<ptrdiff_t>(from_hub++), found.error().message);
   }
-  return Fail(Code::kNotFound, reasons);
+  return Fail(Code::kNotFound, fmt::format("{}", fmt::join(reasons, "; ")));
 }
 
 Result<TokenizerLoader::Found> TokenizerLoader::TryHub(const std::string& name,
