@@ -21,7 +21,8 @@ void AddEnvironment(CLI::App& app) {
   for (CLI::Option* option : app.get_options()) {
     std::string name;
     for (const std::string& long_name : option->get_lnames()) {
-      if (!long_name.starts_with("help") && long_name != "version") name = long_name;
+      if (name.empty() && !long_name.starts_with("help") && long_name != "version")
+        name = long_name;
     }
     if (name.empty()) continue;
     std::string variable = "WARMPATH_";
@@ -158,16 +159,19 @@ int RunCli(int argc, char** argv) {
   AddEpp(root, action);
   AddDemo(root, action);
   AddSim(root, action);
+  AddSidecar(root, action);
   AddBench(root, action);
   AddClientCommands(root, action);
   AddConfig(root, action);
   AddEnvironment(root);
   std::vector<std::string> arguments(argv + 1, argv + argc);
-  if (!arguments.empty() && arguments.front() == "epp") {
-    auto normalized = NormalizeEppArguments(root, {arguments.begin() + 1, arguments.end()});
-    if (!normalized) return UsageError("warmpath epp", normalized.error().message);
+  const std::string command = arguments.empty() ? "" : arguments.front();
+  if (command == "epp" || command == "sidecar") {
+    const auto normalize = command == "epp" ? NormalizeEppArguments : NormalizeSidecarArguments;
+    auto normalized = normalize(root, {arguments.begin() + 1, arguments.end()});
+    if (!normalized) return UsageError("warmpath " + command, normalized.error().message);
     arguments = std::move(*normalized);
-    arguments.insert(arguments.begin(), "epp");
+    arguments.insert(arguments.begin(), command);
   }
   try {
     std::reverse(arguments.begin(), arguments.end());  // the order CLI11's vector overload reads

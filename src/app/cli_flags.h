@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "app/go_flags.h"
 #include "base/log.h"
 #include "base/units.h"
 
@@ -23,11 +24,17 @@ using Action = std::function<int()>;
 void AddServe(CLI::App& root, Action& action);
 void AddEpp(CLI::App& root, Action& action);
 void AddSim(CLI::App& root, Action& action);
+void AddSidecar(CLI::App& root, Action& action);
 void AddBench(CLI::App& root, Action& action);
 
-// The arguments after "epp", in the one spelling its flags are declared in.
+// The flags of a command whose arguments are written for Go's flag packages. The first of an
+// option's long names is the flag, the others are aliases.
+std::vector<GoFlag> GoFlagsOf(const CLI::App& command);
+// The arguments after "epp" or "sidecar", in the one spelling their flags are declared in.
 Result<std::vector<std::string>> NormalizeEppArguments(const CLI::App& root,
                                                        const std::vector<std::string>& arguments);
+Result<std::vector<std::string>> NormalizeSidecarArguments(
+    const CLI::App& root, const std::vector<std::string>& arguments);
 
 // A flag whose text `parse` turns into a value; its error becomes the usage error, naming the flag.
 template <typename T, typename Parse>

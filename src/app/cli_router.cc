@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "app/cli_flags.h"
+#include "app/cluster_flags.h"
 #include "app/commands.h"
 #include "app/epp_flags.h"
 #include "app/go_flags.h"
@@ -127,6 +128,8 @@ void AddServe(CLI::App& root, Action& action) {
   static ServeCommand command;
   static uint16_t grpc_port = 0;
   static PickerOptions picker;
+  static ClusterFlags cluster;
+  cluster.metrics_endpoint_auth = false;  // the metrics port is the loopback's
   ServeOptions& o = command.options;
   CLI::App& app = *root.add_subcommand(
       "serve", "route requests to engines: an OpenAI-compatible HTTP front door");
@@ -147,6 +150,7 @@ void AddServe(CLI::App& root, Action& action) {
   CLI::Option* health = AddPort(app, "--grpc-health-port", picker.grpc_health_port, "9003",
                                 "gRPC health, with --grpc-port");
   health->group("Endpoint picker")->needs(grpc);
+  AddClusterFlags(app, cluster);
   AddRoutingFlags(app, o, "requests go by expected cost");
   AddObservabilityFlags(app, o, "127.0.0.1");
   AddProcessFlags(app, command);
@@ -160,7 +164,7 @@ void AddServe(CLI::App& root, Action& action) {
       picker.secure_serving = false;
       command.options.picker = picker;
     }
-    action = [] { return RunServe(command); };
+    action = [] { return RunServe(command, cluster); };
   });
 }
 
@@ -190,18 +194,22 @@ void AddEpp(CLI::App& root, Action& action) {
   });
 }
 
-Result<std::vector<std::string>> NormalizeEppArguments(const CLI::App& root,
-                                                       const std::vector<std::string>& arguments) {
-  const CLI::App* epp = root.get_subcommand("epp");
+std::vector<GoFlag> GoFlagsOf(const CLI::App& command) {
   std::vector<GoFlag> flags;
-  for (const CLI::Option* option : epp->get_options()) {
+  for (const CLI::Option* option : command.get_options()) {
     const auto& names = option->get_lnames();
     if (names.empty() || names.front().starts_with("help")) continue;
-    GoFlag flag{names.front(), option->get_items_expected_max() == 0, {}};
-    if (flag.name == "verbosity") flag.aliases = {"v"};
+    GoFlag flag{
+        names.front(), option->get_items_expected_max() == 0, {names.begin() + 1, names.end()}};
+    if (flag.name == "verbosity") flag.aliases.push_back("v");
     flags.push_back(std::move(flag));
   }
-  return NormalizeGoFlags(arguments, flags);
+  return flags;
+}
+
+Result<std::vector<std::string>> NormalizeEppArguments(const CLI::App& root,
+                                                       const std::vector<std::string>& arguments) {
+  return NormalizeGoFlags(arguments, GoFlagsOf(*root.get_subcommand("epp")));
 }
 
 }  // namespace warmpath::app

@@ -24,13 +24,12 @@ admin::AdminAccess ToAdmin(k8s::Access access) {
 admin::AdminAuthorize MakeAuthorize(net::Loop& control,
                                     std::weak_ptr<k8s::AccessReviewer> reviewer) {
   return [&control, reviewer = std::move(reviewer)](
-             std::string token, std::string verb, std::string path,
+             std::string token, const std::string&, const std::string&,
              std::function<void(admin::AdminAccess)> answer) {
-    control.Post([reviewer, token = std::move(token), verb = std::move(verb),
-                  path = std::move(path), answer = std::move(answer)]() mutable {
+    control.Post([reviewer, token = std::move(token), answer = std::move(answer)]() mutable {
       const auto alive = reviewer.lock();
       if (!alive) return answer(admin::AdminAccess::kUnavailable);
-      alive->Check(std::move(token), std::move(verb), std::move(path),
+      alive->Check(std::move(token), "get", "/metrics",
                    [answer = std::move(answer)](k8s::Access access) { answer(ToAdmin(access)); });
     });
   };

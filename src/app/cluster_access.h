@@ -10,6 +10,9 @@
 
 namespace warmpath::app {
 
+// One permission opens the whole port: get of /metrics, what a scraper has anyway. The paths
+// themselves cannot be asked about: Kubernetes lets every account get /api/*, its own API.
+//
 // May be called on any thread while `control` exists. `reviewer` is used on `control` only; once it
 // is gone the answer is kUnavailable. Where `control` has stopped there is no answer: the admin
 // server's own deadline gives it.

@@ -27,7 +27,8 @@ class FakeReviewer final : public k8s::AccessReviewer {
 
 AdminAccess Ask(const admin::AdminAuthorize& authorize) {
   std::promise<AdminAccess> answer;
-  authorize("token", "get", "/metrics", [&](AdminAccess access) { answer.set_value(access); });
+  authorize("token", "post", "/api/v1/explain",
+            [&](AdminAccess access) { answer.set_value(access); });
   return answer.get_future().get();
 }
 
@@ -45,7 +46,7 @@ TEST(ClusterAccess, TheReviewersAnswerCrossesTheLoops) {
     EXPECT_EQ(Ask(authorize), expected);
   }
   control.Run([&] {
-    EXPECT_EQ(reviewer->asked, "token get /metrics");
+    EXPECT_EQ(reviewer->asked, "token get /metrics") << "one permission for the whole port";
     reviewer.reset();
   });
   EXPECT_EQ(Ask(authorize), AdminAccess::kUnavailable);

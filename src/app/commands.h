@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "app/cluster_flags.h"
 #include "app/serve.h"
 #include "base/result.h"
 #include "config/compatibility.h"
@@ -18,22 +19,16 @@ struct ServeCommand {
   ServeOptions options;
   std::string ready_file;
 };
-int RunServe(const ServeCommand& command);
+int RunServe(ServeCommand& command, const ClusterFlags& cluster);
 
 struct EppCommand {
   ServeCommand serve;  // options.picker is set
-  std::string pool_name;
-  std::string pool_namespace;
-  std::string pool_group;
-  std::string endpoint_selector;
-  std::string endpoint_target_ports;
-  bool leader_election = false;
-  bool metrics_endpoint_auth = true;
+  ClusterFlags cluster;
   std::string destination_key;
   std::string destination_namespace;
 };
-// What the flags ask for together; fills in what the environment says (NAMESPACE).
-// kInvalidArgument: a usage error in llm-d's words. kUnsupported: valid, and needs Kubernetes.
+// What the flags ask for together; fills in what the environment says (NAMESPACE). Errors are usage
+// errors in llm-d's words.
 Status CheckPickerFlags(EppCommand& command);
 int RunEpp(EppCommand& command);
 

@@ -2,29 +2,22 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <cctype>
-#include <cstdlib>
 #include <memory>
 
 #include "app/cli_flags.h"
 #include "base/log.h"
-#include "config/endpoint_picker_config.h"
 
 namespace warmpath::app {
 namespace {
 
 constexpr const char* kPicker = "Endpoint picker";
 constexpr const char* kTls = "TLS of ext_proc";
-constexpr const char* kPool = "Pool";
-constexpr const char* kKubernetes = "Kubernetes (comes later)";
 constexpr const char* kEngineMetrics = "Engine metrics (deprecated: use engineConfigs)";
 constexpr const char* kLog = "Logging";
 constexpr const char* kNoEffect = "Accepted, no effect here";
 
 constexpr const char* kDestinationKey = "x-gateway-destination-endpoint";
 constexpr const char* kDestinationNamespace = "envoy.lb";
-constexpr size_t kMaxTargetPorts = 8;
 
 // llm-d's names in the order of its documentation, then those of older charts.
 constexpr const char* kLlmdFlags[] = {"grpc-port",
@@ -81,6 +74,56 @@ tl::unexpected<Error> Usage(std::string message) {
   return Fail(Code::kInvalidArgument, std::move(message));
 }
 
+// A flag that is read and means nothing here.
+template <typename T>
+void AddIgnored(CLI::App& app, const std::string& flag, const std::string& why) {
+  static std::vector<std::unique_ptr<T>> values;
+  values.push_back(std::make_unique<T>());
+  CLI::Option* option = nullptr;
+  if constexpr (std::is_same_v<T, bool>) {
+    option = app.add_flag(flag, *values.back(), why);
+  } else {
+    option = app.add_option(flag, *values.back(), why);
+  }
+  option->group(kNoEffect);
+}
+
+void AddTlsFlags(CLI::App& app, PickerOptions& p) {
+  app.add_flag("--secure-serving", p.secure_serving,
+               "TLS on the ext_proc port; true unless told otherwise")
+      ->default_str("true")
+      ->group(kTls);
+  app.add_option("--cert-path", p.cert_path,
+                 "directory with tls.crt and tls.key; self-signed when not given")
+      ->type_name("DIR")
+      ->group(kTls);
+  app.add_flag("--enable-cert-reload", p.enable_cert_reload,
+               "read the certificate again when its files change")
+      ->group(kTls);
+  app.add_option("--tls-min-version", p.tls_min_version, "VersionTLS12 or VersionTLS13")
+      ->default_str("VersionTLS12")
+      ->group(kTls);
+  app.add_option("--tls-cipher-suites", p.tls_cipher_suites,
+                 "Go's names, comma separated; TLS 1.2 only")
+      ->group(kTls);
+}
+
+void AddEngineMetricFlags(CLI::App& app, ScrapeFlags& s) {
+  const auto add = [&](const char* flag, std::string& target, const char* help) {
+    app.add_option(flag, target, help)->group(kEngineMetrics);
+  };
+  add("--total-queued-requests-metric", s.queued_metric, "series of waiting requests");
+  add("--total-running-requests-metric", s.running_metric, "series of running requests");
+  add("--kv-cache-usage-percentage-metric", s.kv_usage_metric, "series of KV-cache usage, 0 to 1");
+  add("--lora-info-metric", s.lora_metric, "series of LoRA adapters");
+  add("--cache-info-metric", s.cache_info_metric, "series of the cache's sizes");
+  add("--model-server-metrics-path", s.path, "path of the engines' metrics");
+  AddPort(app, "--model-server-metrics-port", s.port, "0", "their port; 0 = the engine's own")
+      ->group(kEngineMetrics);
+}
+
+}  // namespace
+
 void AddZapFlags(CLI::App& app) {
   app.add_option_function<std::string>(
          "--zap-encoder",
@@ -120,150 +163,6 @@ void AddZapFlags(CLI::App& app) {
       ->group(kLog);
 }
 
-// A flag that is read and means nothing here.
-template <typename T>
-void AddIgnored(CLI::App& app, const std::string& flag, const std::string& why) {
-  static std::vector<std::unique_ptr<T>> values;
-  values.push_back(std::make_unique<T>());
-  CLI::Option* option = nullptr;
-  if constexpr (std::is_same_v<T, bool>) {
-    option = app.add_flag(flag, *values.back(), why);
-  } else {
-    option = app.add_option(flag, *values.back(), why);
-  }
-  option->group(kNoEffect);
-}
-
-void AddPoolFlags(CLI::App& app, EppCommand& c) {
-  app.add_option("--pool-name", c.pool_name,
-                 "InferencePool; with --endpoint or --endpoints-file only a name in metrics")
-      ->group(kPool);
-  app.add_option("--pool-namespace", c.pool_namespace,
-                 "its namespace; else NAMESPACE of the environment, else \"default\"")
-      ->group(kPool);
-  app.add_option("--pool-group", c.pool_group, "its API group")
-      ->check(CLI::IsMember({"inference.networking.k8s.io", "inference.networking.x-k8s.io"}))
-      ->default_str("inference.networking.k8s.io")
-      ->group(kPool);
-  app.add_option("--endpoint-selector", c.endpoint_selector,
-                 "label selector of the pods, instead of --pool-name")
-      ->group(kKubernetes);
-  app.add_option("--endpoint-target-ports", c.endpoint_target_ports,
-                 "1 to 8 ports of each pod, comma separated; with --endpoint-selector")
-      ->group(kKubernetes);
-  app.add_flag("--ha-enable-leader-election", c.leader_election,
-               "serve on one replica at a time, by a Lease")
-      ->group(kKubernetes);
-}
-
-void AddTlsFlags(CLI::App& app, PickerOptions& p) {
-  app.add_flag("--secure-serving", p.secure_serving,
-               "TLS on the ext_proc port; true unless told otherwise")
-      ->default_str("true")
-      ->group(kTls);
-  app.add_option("--cert-path", p.cert_path,
-                 "directory with tls.crt and tls.key; self-signed when not given")
-      ->type_name("DIR")
-      ->group(kTls);
-  app.add_flag("--enable-cert-reload", p.enable_cert_reload,
-               "read the certificate again when its files change")
-      ->group(kTls);
-  app.add_option("--tls-min-version", p.tls_min_version, "VersionTLS12 or VersionTLS13")
-      ->default_str("VersionTLS12")
-      ->group(kTls);
-  app.add_option("--tls-cipher-suites", p.tls_cipher_suites,
-                 "Go's names, comma separated; TLS 1.2 only")
-      ->group(kTls);
-}
-
-void AddEngineMetricFlags(CLI::App& app, ScrapeFlags& s) {
-  const auto add = [&](const char* flag, std::string& target, const char* help) {
-    app.add_option(flag, target, help)->group(kEngineMetrics);
-  };
-  add("--total-queued-requests-metric", s.queued_metric, "series of waiting requests");
-  add("--total-running-requests-metric", s.running_metric, "series of running requests");
-  add("--kv-cache-usage-percentage-metric", s.kv_usage_metric, "series of KV-cache usage, 0 to 1");
-  add("--lora-info-metric", s.lora_metric, "series of LoRA adapters");
-  add("--cache-info-metric", s.cache_info_metric, "series of the cache's sizes");
-  add("--model-server-metrics-path", s.path, "path of the engines' metrics");
-  AddPort(app, "--model-server-metrics-port", s.port, "0", "their port; 0 = the engine's own")
-      ->group(kEngineMetrics);
-}
-
-// Commas and parentheses as Kubernetes writes selectors: k=v, k!=v, k in (a,b), k, !k.
-Status CheckSelector(const std::string& selector) {
-  int depth = 0;
-  for (const char c : selector) {
-    const bool allowed = std::isalnum(static_cast<unsigned char>(c)) != 0 ||
-                         std::string_view("-_./=!,() ").find(c) != std::string_view::npos;
-    if (c == '(') ++depth;
-    if (c == ')') --depth;
-    if (!allowed || depth < 0 || depth > 1) {
-      return Usage(
-          fmt::format("--endpoint-selector {}: is no label selector such as "
-                      "app=vllm,tier in (a,b)",
-                      JsonQuote(selector)));
-    }
-  }
-  if (depth == 0) return {};
-  return Usage(
-      fmt::format("--endpoint-selector {}: a parenthesis stays open", JsonQuote(selector)));
-}
-
-Status CheckTargetPorts(const std::string& text) {
-  std::vector<int64_t> ports;
-  for (const std::string_view part : Split(text, ',')) {
-    const auto port = ParseInt(Trim(part));
-    if (!port || *port < 1 || *port > 65535) {
-      return Usage(fmt::format("--endpoint-target-ports {}: {} is not a port", JsonQuote(text),
-                               JsonQuote(part)));
-    }
-    if (std::find(ports.begin(), ports.end(), *port) == ports.end()) ports.push_back(*port);
-  }
-  if (ports.size() <= kMaxTargetPorts) return {};
-  return Usage(fmt::format("--endpoint-target-ports {}: at most {} ports", JsonQuote(text),
-                           kMaxTargetPorts));
-}
-
-Status CheckPool(const EppCommand& c, bool local) {
-  if (!c.endpoint_selector.empty()) {
-    WP_RETURN_IF_ERROR(CheckSelector(c.endpoint_selector));
-    if (c.endpoint_target_ports.empty()) {
-      return Usage("--endpoint-selector needs --endpoint-target-ports");
-    }
-    WP_RETURN_IF_ERROR(CheckTargetPorts(c.endpoint_target_ports));
-  }
-  const bool one = c.pool_name.empty() != c.endpoint_selector.empty();
-  if (!one && !(local && c.pool_name.empty())) {
-    return Usage(
-        "either pool-name or endpoint-selector must be set; without Kubernetes, --endpoint or "
-        "--endpoints-file instead");
-  }
-  if (c.leader_election) {
-    return Fail(Code::kUnsupported,
-                "--ha-enable-leader-election: Kubernetes discovery comes later, and leader "
-                "election with it; leave the flag out");
-  }
-  if (local && c.endpoint_selector.empty()) return {};
-  return Fail(Code::kUnsupported,
-              fmt::format("{}: Kubernetes discovery comes later; name the engines by --endpoint or "
-                          "--endpoints-file",
-                          c.pool_name.empty() ? "--endpoint-selector " + c.endpoint_selector
-                                              : "--pool-name " + c.pool_name));
-}
-
-// Whether the configuration itself says where endpoints come from.
-Result<bool> ConfigDiscovers(const ServeOptions& o) {
-  const config::LoadOptions load{o.allow_experimental_plugins};
-  if (o.config_file.empty() == o.config_text.empty()) return false;
-  auto loaded = o.config_file.empty() ? config::LoadConfigText(o.config_text, "--config-text", load)
-                                      : config::LoadConfigFile(o.config_file, load);
-  if (!loaded) return tl::unexpected(loaded.error());
-  return !loaded->discovery_file.empty();
-}
-
-}  // namespace
-
 void AddPickerFlags(CLI::App& app, EppCommand& c) {
   ServeOptions& o = c.serve.options;
   PickerOptions& p = *o.picker;
@@ -298,7 +197,8 @@ void AddPickerFlags(CLI::App& app, EppCommand& c) {
                "honour the test headers of the Gateway API conformance suite; not for production")
       ->group(kPicker);
   AddTlsFlags(app, p);
-  AddPoolFlags(app, c);
+  AddClusterFlags(app, c.cluster);
+  AddElectionFlags(app, c.cluster);
   AddDuration(
       app, "--refresh-metrics-interval", o.refresh_metrics_interval, "50ms",
       "an engine with traffic is asked for its load no more often than this, nor more than five "
@@ -310,10 +210,6 @@ void AddPickerFlags(CLI::App& app, EppCommand& c) {
   AddDuration(app, "--metrics-staleness-threshold", o.metrics_staleness_threshold, "2s",
               "older figures do not enter the pool's gauges")
       ->group("Observability");
-  app.add_flag("--metrics-endpoint-auth", c.metrics_endpoint_auth,
-               "ask the Kubernetes API who may read /metrics; off without a cluster")
-      ->default_str("true")
-      ->group(kKubernetes);
   AddEngineMetricFlags(app, o.scrape);
   AddZapFlags(app);
   app.add_option("--destination-endpoint-hint-key", c.destination_key, "only the default works")
@@ -335,24 +231,14 @@ void AddPickerFlags(CLI::App& app, EppCommand& c) {
 
 Status CheckPickerFlags(EppCommand& c) {
   ServeOptions& o = c.serve.options;
-  if (c.pool_namespace.empty()) {
-    const char* from_environment = std::getenv("NAMESPACE");
-    c.pool_namespace =
-        from_environment != nullptr && *from_environment != '\0' ? from_environment : "default";
-  }
-  if (!o.metrics_cert_dir.empty() && o.metrics_client_ca_file.empty() && !c.metrics_endpoint_auth) {
+  if (!o.metrics_cert_dir.empty() && o.metrics_client_ca_file.empty() &&
+      !c.cluster.metrics_endpoint_auth) {
     return Usage(
         "\"metrics-cert-dir\" enables metrics TLS without authentication; set "
         "\"metrics-client-ca-file\" or \"metrics-endpoint-auth\"");
   }
-  bool local = !o.endpoints.empty() || !o.endpoints_file.empty();
-  if (!local) {
-    WP_TRY(local, ConfigDiscovers(o));
-  }
-  WP_RETURN_IF_ERROR(CheckPool(c, local));
-  o.pool_name = c.pool_name.empty() ? "epp" : c.pool_name;
-  o.pool_namespace = c.pool_namespace;
-  return {};
+  o.pool_name = "epp";
+  return ApplyClusterFlags(c.cluster, true, o);
 }
 
 std::vector<config::CompatibilityRow> PickerFlagRows(const CLI::App& epp) {
@@ -365,7 +251,6 @@ std::vector<config::CompatibilityRow> PickerFlagRows(const CLI::App& epp) {
     }
     const std::string group = option->get_group();
     const std::string state = group == kNoEffect        ? "accepted, no effect"
-                              : group == kKubernetes    ? "comes with Kubernetes discovery"
                               : group == kEngineMetrics ? "works, deprecated"
                                                         : "works";
     const std::string shown = std::string(name) == "verbosity" ? "v" : name;

@@ -14,6 +14,9 @@ namespace warmpath::app {
 // Everything of llm-d's that `serve` does not have too.
 void AddPickerFlags(CLI::App& app, EppCommand& command);
 
+// --zap-*: the logging flags of Go's programs.
+void AddZapFlags(CLI::App& app);
+
 // Every flag of llm-d's with its state in `epp` (the subcommand), for docs/llm-d-compatibility.md.
 std::vector<config::CompatibilityRow> PickerFlagRows(const CLI::App& epp);
 

@@ -99,7 +99,10 @@ Status FetchTokenizer(const std::string& tokenizer) {
 
 }  // namespace
 
-int RunServe(const ServeCommand& command) {
+int RunServe(ServeCommand& command, const ClusterFlags& cluster) {
+  if (auto applied = ApplyClusterFlags(cluster, false, command.options); !applied) {
+    return ReportError(applied.error());
+  }
   auto instance = ServeInstance::Create(command.options);
   if (!instance) return ReportError(instance.error());
   ServeInstance& serve = **instance;
@@ -119,8 +122,8 @@ int RunEpp(EppCommand& command) {
   auto instance = ServeInstance::Create(options);
   if (!instance) return ReportError(instance.error());
   ServeInstance& serve = **instance;
-  if (command.metrics_endpoint_auth) {
-    WP_LOG(kInfo, "serve", "metrics authentication is off: it needs a Kubernetes API",
+  if (command.cluster.metrics_endpoint_auth && !options.cluster) {
+    WP_LOG(kInfo, "serve", "metrics authentication is off: it needs Kubernetes discovery",
            {"flag", "--metrics-endpoint-auth"});
   }
   serve.Start();

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <fstream>
+#include <future>
 #include <iterator>
 #include <thread>
 #include <utility>
@@ -37,6 +38,7 @@ constexpr size_t kMaxQueuedTokenizations = 1024;
 // Engines with traffic are asked no more often than this, whatever the flag: what is sent to them
 // is counted at once, scrapes only correct it.
 constexpr Duration kMinScrapeInterval = 200ms;
+constexpr Duration kReleaseTimeout = 2s;  // of the lease
 constexpr Duration kHealthInterval = 1s;  // of engines whose /metrics answers
 // Where engines of the first generation's guide connect to.
 constexpr const char* kLegacyBind = "tcp://*:5557";
@@ -155,6 +157,7 @@ struct ServeInstance::Impl {
   std::unique_ptr<routing::Director> director;
   std::unique_ptr<TokenizerLoader> tokenizers;
   std::unique_ptr<Discovery> discovery;
+  std::unique_ptr<Cluster> cluster;           // null: no Kubernetes; lives on `control`
   std::unique_ptr<gateway::Gateway> gateway;  // null: none
   std::unique_ptr<Picker> picker;             // null: none
   std::unique_ptr<admin::AdminServer> admin;
@@ -173,6 +176,7 @@ struct ServeInstance::Impl {
     };
     if (!started.load() || draining.load()) return missing("starting or draining");
     if (!tokenizers->settled()) return missing("tokenizer not loaded yet");
+    if (cluster != nullptr && !cluster->synced(why_not)) return false;
     const auto snapshot = fleet->snapshot();
     for (const auto& endpoint : snapshot->endpoints) {
       if (endpoint->health == fleet::Health::kHealthy) return true;
@@ -210,8 +214,11 @@ struct ServeInstance::Impl {
     base.parsers = {config.parse_openai, config.parse_vllmhttp, config.parse_passthrough};
     const auto health = [this] {
       extproc::HealthInputs inputs;
-      inputs.pool_synced = started.load();
+      inputs.pool_synced =
+          started.load() && (cluster == nullptr || cluster->synced(/*why_not=*/nullptr));
       inputs.draining = draining.load();
+      inputs.elects = cluster != nullptr && cluster->elects();
+      inputs.leading = inputs.elects && cluster->leading();
       return inputs;
     };
     WP_TRY(picker, Picker::Create(
@@ -246,10 +253,11 @@ Result<std::unique_ptr<ServeInstance>> ServeInstance::Create(const ServeOptions&
   if (config.kv_events_port != 0) discovery.defaults.events_port = config.kv_events_port;
   if (!bind.empty() && config.kv_events_port == 0) discovery.defaults.events_port = 0;
   discovery.defaults.replay_port = config.kv_replay_port;
-  if (options.endpoints.empty() && discovery.endpoint_files.empty()) {
+  if (options.endpoints.empty() && discovery.endpoint_files.empty() && !options.cluster) {
     return Fail(Code::kInvalidArgument,
                 "no endpoints: give --endpoint at least once, for example --endpoint "
-                "http://127.0.0.1:8000, or --endpoints-file");
+                "http://127.0.0.1:8000, or --endpoints-file, or in Kubernetes --pool-name or "
+                "--endpoint-selector");
   }
   WP_TRY(std::vector<fleet::EndpointSpec> specs,
          fleet::ParseEndpoints(options.endpoints, !bind.empty()));
@@ -317,6 +325,15 @@ Result<std::unique_ptr<ServeInstance>> ServeInstance::Create(const ServeOptions&
                                                    s.metrics, warm_up);
   WP_RETURN_IF_ERROR(s.tokenizers->LoadExplicit());
 
+  if (options.cluster) {
+    ClusterOptions cluster = *options.cluster;
+    cluster.pods.events_port = discovery.defaults.events_port;
+    cluster.pods.replay_port = discovery.defaults.replay_port;
+    cluster.policies = options.policy_file.empty();
+    WP_TRY(s.cluster,
+           Cluster::Create(cluster, {*s.control, *s.fleet, *s.director, s.metrics, s.clock}));
+  }
+
   WP_RETURN_IF_ERROR(s.BindGateway(options, api_key, engine_tls));
   WP_RETURN_IF_ERROR(s.BindPicker(options, config));
 
@@ -324,6 +341,7 @@ Result<std::unique_ptr<ServeInstance>> ServeInstance::Create(const ServeOptions&
   admin_options.listen = {options.metrics_host, options.metrics_port};
   admin_options.max_body_bytes = options.max_request_body;
   WP_TRY(admin_options.tls, MakeMetricsTls(options));
+  if (s.cluster != nullptr) admin_options.authorize = s.cluster->authorize();
   s.metrics_scheme = admin_options.tls != nullptr ? "https://" : "http://";
   s.metrics
       .AddGauge("llm_d_epp_info", "Build of the running program; always 1.",
@@ -332,14 +350,15 @@ Result<std::unique_ptr<ServeInstance>> ServeInstance::Create(const ServeOptions&
   if (options.deprecated_metric_names) routing::AddDeprecatedNames(s.metrics);
   s.metrics_host = options.metrics_host;
   Impl* raw = impl.get();
-  WP_TRY(s.admin, admin::AdminServer::Create(
-                      *s.admin_loop, admin_options,
-                      {s.metrics, *s.fleet, s.events.get(), *s.index, *s.director, [raw] {
-                         admin::Readiness readiness;
-                         readiness.ready = raw->Ready(&readiness.why_not);
-                         return readiness;
-                       },
-                       [raw] { return raw->tokenizers->info(); }}));
+  WP_TRY(s.admin,
+         admin::AdminServer::Create(*s.admin_loop, admin_options,
+                                    {s.metrics, *s.fleet, s.events.get(), *s.index, *s.director,
+                                     [raw] {
+                                       admin::Readiness readiness;
+                                       readiness.ready = raw->Ready(&readiness.why_not);
+                                       return readiness;
+                                     },
+                                     [raw] { return raw->tokenizers->info(); }}));
 
   s.fleet->OnChange([raw](const fleet::Snapshot& snapshot) {
     raw->events->SetEndpoints(snapshot);
@@ -358,6 +377,7 @@ void ServeInstance::Start() {
   s.control->Run([&s] {
     s.tick = s.control->Every(kTickPeriod, [&s] { s.director->Tick(); });
     s.discovery->Start(*s.control);
+    if (s.cluster != nullptr) s.cluster->Start();
     if (s.picker != nullptr) s.picker->WatchCertificate(*s.control);
   });
   s.loops->Start();
@@ -370,7 +390,7 @@ void ServeInstance::Stop(Duration deadline) {
   if (s.stopped) return;
   s.stopped = true;
   if (!s.started.load()) return;
-  s.draining = true;
+  BeginDrain();
   const TimePoint until = s.clock.Now() + deadline;
   if (s.gateway != nullptr) s.gateway->Stop(deadline);
   if (s.picker != nullptr) s.picker->Stop(std::max(Duration::zero(), until - s.clock.Now()));
@@ -386,6 +406,7 @@ void ServeInstance::Stop(Duration deadline) {
   s.events->Stop();
   s.admin->Stop();
   s.admin_loop->Stop();
+  s.control->Run([&s] { s.cluster.reset(); });
   s.control->Stop();
 }
 
@@ -406,7 +427,11 @@ std::string ServeInstance::health_address() const {
   return impl_->picker == nullptr ? "" : impl_->picker->health_address();
 }
 void ServeInstance::BeginDrain() {
-  impl_->draining = true;
+  Impl& s = *impl_;
+  if (s.draining.exchange(true) || s.cluster == nullptr || !s.started.load()) return;
+  auto released = std::make_shared<std::promise<void>>();
+  s.control->Post([&s, released] { s.cluster->Stop([released] { released->set_value(); }); });
+  released->get_future().wait_for(kReleaseTimeout);
 }
 size_t ServeInstance::grpc_connections() const {
   return impl_->picker == nullptr ? 0 : impl_->picker->connections();

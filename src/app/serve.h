@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "app/cluster.h"
 #include "base/clock.h"
 #include "base/result.h"
 
@@ -56,10 +57,11 @@ struct ScrapeFlags {
 struct ServeOptions {
   std::vector<std::string> listen = {"127.0.0.1:8080"};  // the gateway's; empty: none
   std::optional<PickerOptions> picker;
-  std::vector<std::string> endpoints;  // --endpoint values (contract: URL[,key=value...])
-  std::string endpoints_file;          // watched; beside --endpoint
-  std::string policy_file;             // objectives and model rewrites; watched
-  std::string model;                   // served model; "" = learned from the engines
+  std::vector<std::string> endpoints;     // --endpoint values (contract: URL[,key=value...])
+  std::string endpoints_file;             // watched; beside --endpoint
+  std::string policy_file;                // objectives and model rewrites; watched
+  std::optional<ClusterOptions> cluster;  // endpoints from Kubernetes, instead of the above
+  std::string model;                      // served model; "" = learned from the engines
   std::string tokenizer;       // directory or Hugging Face name; "" = found by the model's name
   std::string kv_events_bind;  // "" = none, unless the configuration sets one
   std::string config_file;
@@ -106,7 +108,8 @@ class ServeInstance {
   // "host:port" of ext_proc and of health; "" without a picker.
   std::string grpc_address() const;
   std::string health_address() const;
-  // Health answers NOT_SERVING from now on ("liveness" excepted); everything else goes on.
+  // Health answers NOT_SERVING from now on ("liveness" excepted), the lease is given back, the
+  // endpoints stay as they are; everything else goes on. Waits for at most two seconds.
   void BeginDrain();
   // ext_proc connections open; 0 without a picker.
   size_t grpc_connections() const;
