@@ -113,8 +113,10 @@
   {{- end }}
   {{- end }}
   {{- end }}
-  {{- with $c.lifecycle }}
-  lifecycle: {{- toYaml . | nindent 4 }}
+  {{- if $c.lifecycle }}
+  lifecycle: {{- toYaml $c.lifecycle | nindent 4 }}
+  {{- else if and $serves .pd.drainSeconds }}
+  lifecycle: { preStop: { sleep: { seconds: {{ .pd.drainSeconds }} } } }
   {{- end }}
   {{- with $c.workingDir }}
   workingDir: {{ . }}
