@@ -23,7 +23,7 @@ kubernetes_lacks() {
 go_build() {  # DIRECTORY OUTPUT PACKAGE LDFLAGS
   local go; go=$(find_go)
   mkdir -p "$KUBE/bin"
-  (cd "$1" && GOFLAGS=-buildvcs=false quietly "$DEPS/go.log" nice "$go" build -p "$jobs" -trimpath -ldflags "-s -w $4" -o "$2.new" "$3") ||
+  (cd "$1" && GOFLAGS=-buildvcs=false quietly "$DEPS/go.log" nice "$go" build -v -p "$jobs" -trimpath -ldflags "-s -w $4" -o "$2.new" "$3") ||
     { tail -n 20 "$DEPS/go.log" >&2; return 1; }
   mv "$2.new" "$2"
 }

@@ -1,10 +1,14 @@
 """One cluster for all tests of this directory; scripts/test_kubernetes.sh starts pytest in namespaces of its own."""
 
+import itertools
 import os
+import re
 
 import pytest
 
 from cluster import Cluster
+
+numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +25,8 @@ def cluster(tmp_path_factory):
 @pytest.fixture
 def namespace(cluster, request):
     """A namespace of the test's own, gone with everything in it afterwards."""
-    name = "t-" + request.node.name.split("[")[0].removeprefix("test_").replace("_", "-")[:40].strip("-")
+    words = re.sub("[^a-z0-9]+", "-", request.node.name.split("[")[0].removeprefix("test_"))
+    name = f"t{next(numbers)}-{words[:30].strip('-')}"
     cluster.namespace(name)
     cluster.secret(name, "llm-d-hf-token", HF_TOKEN="hf_test")
     yield name
