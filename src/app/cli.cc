@@ -11,6 +11,7 @@
 #include "app/commands.h"
 #include "app/demo.h"
 #include "app/epp_flags.h"
+#include "app/go_flags.h"
 #include "app/process.h"
 
 namespace warmpath::app {
@@ -165,6 +166,8 @@ int RunCli(int argc, char** argv) {
   AddConfig(root, action);
   AddEnvironment(root);
   std::vector<std::string> arguments(argv + 1, argv + argc);
+  if (const std::string implied = ImpliedCommand(arguments); !implied.empty())
+    arguments.insert(arguments.begin(), implied);
   const std::string command = arguments.empty() ? "" : arguments.front();
   if (command == "epp" || command == "sidecar") {
     const auto normalize = command == "epp" ? NormalizeEppArguments : NormalizeSidecarArguments;

@@ -29,6 +29,11 @@ std::optional<bool> GoBool(std::string_view text) {
   return std::nullopt;
 }
 
+// Without dashes; `argument` begins with one.
+std::string_view NameAndValue(std::string_view argument) {
+  return argument.substr(argument.starts_with("--") ? 2 : 1);
+}
+
 tl::unexpected<Error> Wrong(std::string message) {
   return Fail(Code::kInvalidArgument, std::move(message));
 }
@@ -53,8 +58,7 @@ Result<std::vector<std::string>> NormalizeGoFlags(const std::vector<std::string>
     if (!argument.starts_with('-') || argument == "-" || argument == "--") {
       return Wrong(fmt::format("\"{}\" is no flag; flags begin with - or --", argument));
     }
-    const std::string_view text =
-        std::string_view(argument).substr(argument.starts_with("--") ? 2 : 1);
+    const std::string_view text = NameAndValue(argument);
     const size_t equals = text.find('=');
     const auto found = known.find(Key(text.substr(0, equals)));
     if (found == known.end()) {
@@ -87,6 +91,23 @@ Result<std::vector<std::string>> NormalizeGoFlags(const std::vector<std::string>
     out.push_back(fmt::format("--{}={}", flag.name, value));
   }
   return out;
+}
+
+std::string ImpliedCommand(const std::vector<std::string>& arguments) {
+  static constexpr std::array<std::string_view, 6> kPicker = {"poolname",         "poolnamespace",
+                                                              "endpointselector", "configfile",
+                                                              "configtext",       "grpchealthport"};
+  static constexpr std::array<std::string_view, 6> kSidecar = {
+      "port", "vllmport", "modelserverport", "connector", "kvconnector", "secureproxy"};
+  if (arguments.empty() || !arguments.front().starts_with('-')) return "";
+  for (const std::string& argument : arguments) {
+    if (!argument.starts_with('-')) continue;
+    const std::string_view text = NameAndValue(argument);
+    const std::string key = Key(text.substr(0, text.find('=')));
+    if (std::find(kPicker.begin(), kPicker.end(), key) != kPicker.end()) return "epp";
+    if (std::find(kSidecar.begin(), kSidecar.end(), key) != kSidecar.end()) return "sidecar";
+  }
+  return "";
 }
 
 }  // namespace warmpath::app

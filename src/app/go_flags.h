@@ -25,4 +25,8 @@ struct GoFlag {
 Result<std::vector<std::string>> NormalizeGoFlags(const std::vector<std::string>& arguments,
                                                   const std::vector<GoFlag>& flags);
 
+// Charts start llm-d's images, which are one program each, with flags alone. "epp" or "sidecar"
+// when `arguments` begins with a flag and has one that only that program has; "" otherwise.
+std::string ImpliedCommand(const std::vector<std::string>& arguments);
+
 }  // namespace warmpath::app

@@ -3,6 +3,9 @@
 #include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
+#include <iterator>
+#include <sstream>
+
 #include "base/units.h"
 
 namespace warmpath::app {
@@ -51,6 +54,22 @@ TEST(GoFlags, WhatIsUnknownIsLeftForTheFlagLibrary) {
   EXPECT_EQ(Normalized("--nope=1 --v=3"), "--nope=1 --verbosity=3");
   EXPECT_EQ(Normalized("--nope 1 --v=3"), "--nope 1 --verbosity=3");
   EXPECT_EQ(Normalized("--v=3 --help --pool-name"), "--verbosity=3 --help --pool-name");
+}
+
+TEST(GoFlags, ArgumentsOfAChartNameTheirCommand) {
+  const auto implied = [](const std::string& line) {
+    std::istringstream in(line);
+    return ImpliedCommand({std::istream_iterator<std::string>(in), {}});
+  };
+  EXPECT_EQ(implied("-poolName gaie-kv-events -poolNamespace ns --v 4 --grpcPort 9002"), "epp");
+  EXPECT_EQ(implied("--v=4 --pool-name=gaie"), "epp");
+  EXPECT_EQ(implied("--endpoint-selector app=vllm"), "epp");
+  EXPECT_EQ(implied("--port=8000 --vllm-port=8200 --connector=nixlv2 -v=5"), "sidecar");
+  EXPECT_EQ(implied("-v=5 --secure-proxy=false"), "sidecar");
+  EXPECT_EQ(implied("serve --config-file f"), "");
+  EXPECT_EQ(implied("--version"), "");
+  EXPECT_EQ(implied("--no-such-flag"), "");
+  EXPECT_EQ(implied(""), "");
 }
 
 }  // namespace
