@@ -10,7 +10,7 @@ import pytest
 import charts
 from engines import ScriptedEngine
 from fake_kube import LLMD_GROUP, NAMESPACE, OLD_GROUP, POOL_GROUP, FakeKube, objective, pod, pool, rewrite
-from harness import DEADLINE, MODEL, ROOT, TOKENIZER, Router, wait_until
+from harness import DEADLINE, MODEL, ROOT, Router, wait_until
 from test_charts import CASES, DIALS, GUIDE_PICKER, picker, V1
 from test_epp import health, proto  # noqa: F401  (proto is a fixture)
 
@@ -124,19 +124,19 @@ def here(args, config):
 
 
 @contextlib.contextmanager
-def running(tmp_path, generation):
+def running(tmp_path, generation, **server):
     config = tmp_path / "config.yaml"
     text = generation.config
     config.write_text(text if "\n" in text else (CONFIG / text).read_text())
     engine = ScriptedEngine(MODEL, {})
     port = int(engine.url.rpartition(":")[2])
-    with FakeKube() as kube:
+    with FakeKube(**server) as kube:
         kube.rules, kube.absent = generation.rules, set(generation.absent)
         kube.readers = {"scraper": ("system:serviceaccount:monitoring:prometheus", True), "stranger": ("system:serviceaccount:a:b", False)}
         kube.apply(pool(POOL, LABELS, [port], group=generation.group), pod("decode-0", "127.0.0.1", LABELS))
         args = ["epp", *here(generation.args, config), "--kubeconfig", kube.kubeconfig(tmp_path), "--grpc-host", "127.0.0.1", "--metrics-host", "127.0.0.1",
-                "--tokenizer", TOKENIZER, "--kv-events-bind", "tcp://127.0.0.1:0", "--drain-timeout", "0"]
-        router = Router(tmp_path, "picker", args, {"NAMESPACE": NAMESPACE, "POD_NAME": "gaie-kv-events-epp-5d4-x7"})
+                "--kv-events-bind", "tcp://127.0.0.1:0", "--drain-timeout", "0"]
+        router = Router(tmp_path, "picker", args, {"NAMESPACE": NAMESPACE, "POD_NAME": "gaie-kv-events-epp-5d4-x7", "HF_HUB_OFFLINE": "1"})
         try:
             yield kube, router
         finally:
@@ -171,7 +171,7 @@ def test_a_generations_arguments_configuration_probes_and_permissions_do(tmp_pat
 
 
 def test_what_a_cluster_lacks_is_left_out_and_nothing_else(tmp_path, proto):  # noqa: F811
-    """No permission for objectives, no such kind as rewrites: the rest works, and both are taken up when they come."""
+    """No permission for objectives, no such kind as rewrites: pods come and go as before."""
     generation = dataclasses.replace(GENERATIONS["today"](), rules=[PODS, rule([POOL_GROUP], ["inferencepools"])], absent=("inferencemodelrewrites",))
     with running(tmp_path, generation) as (kube, router):
         router.wait_ready()
@@ -192,3 +192,20 @@ def test_a_deleted_pool_is_not_ready_but_alive(tmp_path, proto):  # noqa: F811
         assert health(proto, router, "liveness") == "SERVING"
         kube.apply(pool(POOL, LABELS, [8000], group=OLD_GROUP))
         wait_until(lambda: health(proto, router, "inference-extension") == "SERVING", "ready again")
+
+
+def test_the_last_known_pool_serves_through_an_outage(tmp_path, proto):  # noqa: F811
+    with running(tmp_path, GENERATIONS["v0.5.1-guide"](), tls=True) as (kube, router):
+        def endpoints():
+            return [e["name"] for e in httpx.get(router.api + "/api/v1/endpoints", headers={"Authorization": "Bearer scraper"}, timeout=DEADLINE).json()["endpoints"]]
+
+        router.wait_ready()
+        wait_until(lambda: endpoints() == ["decode-0"], "the pod")  # the API's verdict on this token is kept for a while
+        with kube.outage():
+            kube.apply(pod("decode-1", "127.0.0.1", LABELS))
+            kube.delete("pods", "decode-0")
+            kube.compact()
+            wait_until(lambda: kube.watches() == 0, "the watches are cut")
+            assert health(proto, router, "inference-extension") == "SERVING"
+            assert endpoints() == ["decode-0"]
+        wait_until(lambda: endpoints() == ["decode-1"], "what changed meanwhile")
