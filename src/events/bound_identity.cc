@@ -46,20 +46,32 @@ std::optional<BoundTopic> ParseBoundTopic(std::string_view topic) {
   return out;
 }
 
+void BoundIdentity::Set(std::vector<Candidate> candidates, TimePoint now) {
+  std::unordered_map<fleet::EndpointId, TimePoint> known;
+  for (const Candidate& candidate : candidates_) known.emplace(candidate.endpoint, candidate.since);
+  candidates_ = std::move(candidates);
+  by_address_.clear();
+  for (size_t i = 0; i < candidates_.size(); ++i) {
+    Candidate& candidate = candidates_[i];
+    const auto before = known.find(candidate.endpoint);
+    candidate.since = before == known.end() ? now : before->second;
+    for (const std::string& address : candidate.addresses) by_address_[address].push_back(i);
+  }
+}
+
 BoundIdentity::Answer BoundIdentity::Find(std::string_view topic,
                                           std::string_view peer_address) const {
   const auto claim = ParseBoundTopic(topic);
-  if (!claim) return {std::nullopt, "topic"};
-  if (NormalizeAddress(peer_address) != claim->host) return {std::nullopt, "peer_address"};
-  Answer answer{std::nullopt, "unknown_endpoint"};
-  for (const Candidate& candidate : candidates_) {
+  if (!claim) return {std::nullopt, nullptr, "topic"};
+  if (NormalizeAddress(peer_address) != claim->host) return {std::nullopt, nullptr, "peer_address"};
+  Answer answer{std::nullopt, nullptr, "unknown_endpoint"};
+  const auto places = by_address_.find(claim->host);
+  if (places == by_address_.end()) return answer;
+  for (const size_t place : places->second) {
+    const Candidate& candidate = candidates_[place];
     if (claim->port != 0 && claim->port != candidate.port) continue;
-    if (std::find(candidate.addresses.begin(), candidate.addresses.end(), claim->host) ==
-        candidate.addresses.end()) {
-      continue;
-    }
-    if (answer.endpoint) return {std::nullopt, "ambiguous_endpoint"};
-    answer = {candidate.endpoint, ""};
+    if (answer.endpoint) return {std::nullopt, nullptr, "ambiguous_endpoint"};
+    answer = {candidate.endpoint, &candidate, ""};
   }
   return answer;
 }

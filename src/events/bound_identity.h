@@ -7,7 +7,10 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
+
+#include "base/clock.h"
 
 #include "fleet/endpoint.h"
 
@@ -30,18 +33,22 @@ class BoundIdentity {
     fleet::EndpointId endpoint = 0;
     std::vector<std::string> addresses;  // normalised
     uint16_t port = 0;
+    std::string incarnation{};  // EndpointSpec's
+    TimePoint since{};          // set by Set: when it became known
   };
   struct Answer {
     std::optional<fleet::EndpointId> endpoint;
+    const Candidate* owner = nullptr;  // that endpoint; until the next Set
     const char* reason =
         "";  // why none: "topic", "peer_address", "unknown_endpoint", "ambiguous_endpoint"
   };
 
-  void Set(std::vector<Candidate> candidates) { candidates_ = std::move(candidates); }
+  void Set(std::vector<Candidate> candidates, TimePoint now);
   Answer Find(std::string_view topic, std::string_view peer_address) const;
 
  private:
   std::vector<Candidate> candidates_;
+  std::unordered_map<std::string, std::vector<size_t>> by_address_;  // places in candidates_
 };
 
 // Numeric addresses of a host; a name is resolved (may block).

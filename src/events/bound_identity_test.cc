@@ -25,7 +25,7 @@ TEST(BoundIdentity, SpellsAddressesOneWay) {
 
 TEST(BoundIdentity, NeedsThePeersAddressAndExactlyOneEndpoint) {
   BoundIdentity identity;
-  identity.Set({{1, {"10.0.0.5"}, 8000}, {2, {"10.0.0.5"}, 8001}, {3, {"10.0.0.6"}, 8000}});
+  identity.Set({{1, {"10.0.0.5"}, 8000}, {2, {"10.0.0.5"}, 8001}, {3, {"10.0.0.6"}, 8000}}, {});
   EXPECT_EQ(identity.Find("kv@10.0.0.5:8001@m", "10.0.0.5").endpoint, 2u);
   EXPECT_EQ(identity.Find("kv@10.0.0.6@m", "::ffff:10.0.0.6").endpoint, 3u);
   EXPECT_STREQ(identity.Find("kv@10.0.0.5@m", "10.0.0.5").reason, "ambiguous_endpoint");
@@ -33,6 +33,15 @@ TEST(BoundIdentity, NeedsThePeersAddressAndExactlyOneEndpoint) {
   EXPECT_STREQ(identity.Find("kv@10.0.0.7@m", "10.0.0.7").reason, "unknown_endpoint");
   EXPECT_STREQ(identity.Find("kv@10.0.0.6:9@m", "10.0.0.6").reason, "unknown_endpoint");
   EXPECT_STREQ(identity.Find("x", "10.0.0.6").reason, "topic");
+}
+
+TEST(BoundIdentity, RemembersSinceWhenItKnowsAnEndpoint) {
+  const TimePoint start{std::chrono::hours(1)};
+  BoundIdentity identity;
+  identity.Set({{1, {"10.0.0.5"}, 8000}}, start);
+  identity.Set({{1, {"10.0.0.5"}, 8000}, {2, {"10.0.0.6"}, 8000}}, start + Duration(5));
+  EXPECT_EQ(identity.Find("kv@10.0.0.5@m", "10.0.0.5").owner->since, start);
+  EXPECT_EQ(identity.Find("kv@10.0.0.6@m", "10.0.0.6").owner->since, start + Duration(5));
 }
 
 TEST(BoundIdentity, ResolvesLocalhost) {

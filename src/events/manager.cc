@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <map>
+#include <unordered_map>
 
 #include "base/log.h"
 #include "base/mutex.h"
@@ -128,9 +129,11 @@ ManagerImpl::Addresses ManagerImpl::Resolve(const fleet::Snapshot& snapshot) con
       if (endpoint->spec.events.empty() && !resolved) found[endpoint->id];
     }
   }
-  for (auto& [id, addresses] : found) {
-    const std::string& host = snapshot.Find(id)->spec.url.address.host;
-    addresses = options_.resolve ? options_.resolve(host) : AddressesOf(host);
+  for (const auto& endpoint : snapshot.endpoints) {
+    const auto wanted = found.find(endpoint->id);
+    if (wanted == found.end()) continue;
+    const std::string& host = endpoint->spec.url.address.host;
+    wanted->second = options_.resolve ? options_.resolve(host) : AddressesOf(host);
   }
   return found;
 }
@@ -140,13 +143,17 @@ void ManagerImpl::SetEndpoints(const fleet::Snapshot& snapshot) {
   const bool bind = !options_.bind.empty();
   // Before the lock that every request takes.
   Addresses resolved = bind ? Resolve(snapshot) : Addresses();
+  std::unordered_map<fleet::EndpointId, const fleet::EndpointSpec*> specs;
+  for (const auto& endpoint : snapshot.endpoints) specs.emplace(endpoint->id, &endpoint->spec);
   WriterLock lock(mutex_);
+  bool other_candidates = false;
   std::erase_if(endpoints_, [&](const auto& entry) {
-    const auto endpoint = snapshot.Find(entry.first);
-    const bool stays = endpoint != nullptr && endpoint->spec.events == entry.second.events &&
-                       endpoint->spec.replay == entry.second.replay &&
-                       std::max<uint16_t>(1, endpoint->spec.data_parallel) == entry.second.ranks;
+    const auto spec = specs.find(entry.first);
+    const bool stays = spec != specs.end() && spec->second->events == entry.second.events &&
+                       spec->second->replay == entry.second.replay &&
+                       std::max<uint16_t>(1, spec->second->data_parallel) == entry.second.ranks;
     if (!stays) Drop(entry.second);
+    other_candidates |= !stays;
     return !stays;
   });
   std::vector<BoundIdentity::Candidate> candidates;
@@ -159,7 +166,9 @@ void ManagerImpl::SetEndpoints(const fleet::Snapshot& snapshot) {
       entry.replay = endpoint->spec.replay;
       entry.ranks = std::max<uint16_t>(1, endpoint->spec.data_parallel);
       const bool bound = bind && entry.events.empty();
-      entry.candidate = {endpoint->id, {}, endpoint->spec.url.address.port};
+      entry.candidate = {
+          endpoint->id, {}, endpoint->spec.url.address.port, endpoint->spec.incarnation};
+      other_candidates = true;
       for (uint16_t rank = 0; rank < entry.ranks && (bound || !entry.events.empty()); ++rank) {
         entry.slots.push_back(MakeSlot(*endpoint, rank, entry.watch));
         WorkerOf(entry).Add(entry.slots.back());
@@ -167,11 +176,14 @@ void ManagerImpl::SetEndpoints(const fleet::Snapshot& snapshot) {
     }
     entry.watch->HintBlockSize(endpoint->load.block_size);
     entry.watch->NoteHealth(endpoint->health == fleet::Health::kUnhealthy);
-    if (const auto found = resolved.find(endpoint->id); found != resolved.end())
+    const auto found = resolved.find(endpoint->id);
+    if (found != resolved.end() && !found->second.empty()) {
       entry.candidate.addresses = std::move(found->second);
+      other_candidates = true;
+    }
     if (!entry.candidate.addresses.empty()) candidates.push_back(entry.candidate);
   }
-  if (bind) workers_[0]->SetCandidates(std::move(candidates));
+  if (bind && other_candidates) workers_[0]->SetCandidates(std::move(candidates));
 }
 
 void ManagerImpl::NoteTraffic(fleet::EndpointId endpoint, uint64_t prompt_tokens) {

@@ -32,6 +32,9 @@ struct EventsOptions {
   // Without a connection and without a message: dialled anew, because ZMQ never tries again after
   // bytes it cannot accept.
   Duration redial_after = std::chrono::seconds(5);
+  // Longer than a connection to an engine that is gone can stay open (its heartbeats: 20 s); see
+  // bound_connections.h.
+  Duration connection_proof = std::chrono::seconds(30);
   // Numeric addresses of an engine's host, for bind mode; may block. Empty: the system's resolver.
   std::function<std::vector<std::string>(const std::string& host)> resolve{};
 };
@@ -62,7 +65,8 @@ class EventsManager {
   static Result<std::unique_ptr<EventsManager>> Create(EventsOptions options, index::KvIndex& index,
                                                        Registry& metrics, const Clock& clock);
   virtual ~EventsManager() = default;
-  // Dials new endpoints, drops those that left (their blocks are cleared). Any thread.
+  // Dials new endpoints, drops those that left (their blocks are cleared). What an endpoint that
+  // left still sends counts for nobody, also where another one has its address now. Any thread.
   virtual void SetEndpoints(const fleet::Snapshot& snapshot) = 0;
   // A request finished prefill there: starts the watch for silence. Any thread, cheap.
   virtual void NoteTraffic(fleet::EndpointId endpoint, uint64_t prompt_tokens) = 0;

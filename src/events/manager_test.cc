@@ -6,6 +6,7 @@
 #include <zmq.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <deque>
 #include <functional>
 #include <future>
@@ -148,6 +149,21 @@ class ManagerTest : public ::testing::Test {
     if (replay_port != 0) endpoint->spec.replay = "tcp://127.0.0.1:" + std::to_string(replay_port);
     endpoint->spec.data_parallel = ranks;
     return endpoint;
+  }
+  // One that connects to us, at the one address of these tests.
+  static std::shared_ptr<const fleet::Endpoint> Life(fleet::EndpointId id,
+                                                     const std::string& incarnation) {
+    auto endpoint = std::make_shared<fleet::Endpoint>(*Endpoint(id, 8000, 0));
+    endpoint->spec.incarnation = incarnation;
+    return endpoint;
+  }
+  uint64_t Unassigned(const std::string& reason) {
+    const std::string text = registry_.Render();
+    const std::string line =
+        "warmpath_events_unassigned_messages_total{reason=\"" + reason + "\"} ";
+    const size_t at = text.find(line);
+    return at == std::string::npos ? 0
+                                   : std::strtoull(text.c_str() + at + line.size(), nullptr, 10);
   }
   void Set(std::vector<std::shared_ptr<const fleet::Endpoint>> endpoints) {
     fleet::Snapshot snapshot;
@@ -309,6 +325,118 @@ TEST_F(ManagerTest, BoundSocketTakesPublishersThatProveTheirAddress) {
                std::string::npos;
   }));
   EXPECT_EQ(index_.stats().blocks, 2u);
+}
+
+TEST_F(ManagerTest, ABoundConnectionOfAFormerLifeIsNotHeardForTheNext) {
+  EventsOptions options;
+  options.bind = "tcp://127.0.0.1:*";
+  Make(options);
+  Set({Life(1, "uid-a#0")});
+  FakeEngine former(1, "kv@127.0.0.1@m");
+  former.Connect(manager_->bound_port());
+  former.AwaitSubscriber();
+  former.Publish(0);
+  ASSERT_TRUE(Eventually([&] { return Resident({1, 0}, 1) == 1; }));
+
+  Set({Life(2, "uid-b#0")});
+  EXPECT_TRUE(Eventually([&] { return Resident({1, 0}, 1) == 0; }));
+  // Late events, also ones that look like a new process.
+  former.Publish(1);
+  former.Publish(0);
+  EXPECT_TRUE(Eventually([&] { return Unassigned("former_connection") == 2; }));
+  FakeEngine next(2, "kv@127.0.0.1@m");
+  next.Connect(manager_->bound_port());
+  next.AwaitSubscriber();
+  next.Publish(0);
+  EXPECT_TRUE(Eventually([&] { return Resident({2, 0}, 2) == 1; }));
+  former.Publish(2);
+  EXPECT_TRUE(Eventually([&] { return Unassigned("former_connection") == 3; }));
+  EXPECT_EQ(Resident({2, 0}, 1), 0u);
+  EXPECT_EQ(Status().received, 1u);
+
+  // Not ready for a while, then the same life: its connection counts.
+  Set({});
+  uint32_t n = 1;
+  EXPECT_TRUE(Eventually([&] {
+    next.Publish(n++);
+    return Unassigned("unknown_endpoint") > 0;
+  }));
+  Set({Life(3, "uid-b#0")});
+  EXPECT_TRUE(Eventually([&] {
+    next.Publish(n++);
+    return Status().received > 0;
+  }));
+  EXPECT_EQ(Unassigned("former_connection"), 3u);
+}
+
+TEST_F(ManagerTest, ABoundConnectionThatOutlivesAFormerLifeIsTheNextOnes) {
+  EventsOptions options;
+  options.bind = "tcp://127.0.0.1:*";
+  options.connection_proof = 200ms;
+  Make(options);
+  Set({Life(1, "uid-a#0")});
+  FakeEngine engine(1, "kv@127.0.0.1@m");
+  engine.Connect(manager_->bound_port());
+  engine.AwaitSubscriber();
+  engine.Publish(0);
+  ASSERT_TRUE(Eventually([&] { return Resident({1, 0}, 1) == 1; }));
+  Set({Life(2, "uid-a#1")});  // another container of the pod restarted
+  uint32_t n = 1;
+  EXPECT_TRUE(Eventually([&] {
+    engine.Publish(n++);
+    return Status().endpoint == 2 && Status().received > 0;
+  }));
+  EXPECT_GT(Unassigned("former_connection"), 0u);
+}
+
+TEST_F(ManagerTest, ADialledSuccessorStartsWithoutItsPredecessorsBlocks) {
+  auto engine = std::make_unique<FakeEngine>(1);
+  engine->Bind();
+  const uint16_t port = engine->port();
+  Make();
+  const auto life = [&](fleet::EndpointId id, const std::string& incarnation) {
+    auto endpoint = std::make_shared<fleet::Endpoint>(*Endpoint(id, 8000, port));
+    endpoint->spec.name = "pod";
+    endpoint->spec.incarnation = incarnation;
+    return endpoint;
+  };
+  Set({life(1, "uid-a#0")});
+  engine->AwaitSubscriber();
+  for (uint32_t n = 0; n < 4; ++n) engine->Publish(n);
+  ASSERT_TRUE(Eventually([&] { return Resident({1, 0}, 1) == 4; }));
+  for (uint32_t n = 4; n < 40; ++n) engine->Publish(n);  // some still on their way
+  Set({});
+  EXPECT_TRUE(Eventually([&] { return index_.stats().entries == 0; }));
+  engine = std::make_unique<FakeEngine>(2);
+  engine->Bind(port);
+  Set({life(2, "uid-b#0")});
+  engine->AwaitSubscriber();
+  engine->Publish(0);
+  EXPECT_TRUE(Eventually([&] { return Resident({2, 0}, 2) == 1; }));
+  EXPECT_EQ(Resident({2, 0}, 1), 0u);
+  EXPECT_EQ(index_.stats().entries, 1u);
+}
+
+// A thousand dialled endpoints, one of which changes: the others keep their sockets.
+TEST_F(ManagerTest, AChangeAmongManyTouchesOnlyWhatChanged) {
+  FakeEngine engine(1);
+  engine.Bind();
+  Make();
+  std::vector<std::shared_ptr<const fleet::Endpoint>> endpoints{Endpoint(1, 8000, engine.port())};
+  for (fleet::EndpointId id = 2; id <= 1000; ++id) endpoints.push_back(Endpoint(id, 8000, 0));
+  Set(endpoints);
+  engine.AwaitSubscriber();
+  engine.Publish(0);
+  ASSERT_TRUE(Eventually([&] { return Resident({1, 0}, 1) == 1; }));
+  const auto began = std::chrono::steady_clock::now();
+  for (int i = 0; i < 200; ++i) {
+    endpoints.pop_back();
+    Set(endpoints);
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - began, 2s);
+  engine.Publish(1);
+  EXPECT_TRUE(Eventually([&] { return Resident({1, 0}, 1) == 2; }));
+  EXPECT_EQ(Status().restarts, 0u);
 }
 
 TEST_F(ManagerTest, AnEngineWhoseNameResolvesLateIsHeard) {

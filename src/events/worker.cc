@@ -17,6 +17,7 @@ namespace {
 constexpr long kPollMs = 100;
 constexpr Duration kTickInterval = std::chrono::milliseconds(100);
 constexpr int kMessagesPerTurn = 256;  // then the next socket has its turn
+constexpr int kTurnsToDrain = 400;     // of the bound socket before endpoints change
 // After a turn that found messages, for more to come: a turn looks at every socket, which costs
 // more than most messages do.
 constexpr std::chrono::milliseconds kGather{20};
@@ -34,6 +35,7 @@ Worker::Worker(void* context, const EventsOptions& options, EventsMetrics& metri
       metrics_(metrics),
       clock_(clock),
       name_(std::move(name)),
+      connections_(options.connection_proof),
       wake_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
   WP_CHECK(wake_ >= 0);
 }
@@ -48,6 +50,7 @@ Status Worker::Bind(const std::string& address) {
                          static_cast<int64_t>(options_.max_message_bytes)};
   WP_TRY(bound_, ZmqSocket::Open(context_, ZMQ_SUB, limits));
   WP_RETURN_IF_ERROR(bound_.Subscribe("kv@"));
+  WP_TRY(bound_monitor_, bound_.Monitor(context_, name_ + "-bound-monitor"));
   return bound_.Bind(address);
 }
 
@@ -66,7 +69,9 @@ void Worker::Stop() {
   } else {
     slots_.clear();
   }
+  bound_.StopMonitor();
   bound_.Close();
+  bound_monitor_.Close();
 }
 
 void Worker::Post(std::function<void()> command) {
@@ -106,7 +111,10 @@ void Worker::Remove(std::shared_ptr<Slot> slot) {
 
 void Worker::SetCandidates(std::vector<BoundIdentity::Candidate> candidates) {
   Post([this, candidates = std::move(candidates)]() mutable {
-    identity_.Set(std::move(candidates));
+    // What came until now is of those known until now.
+    for (int i = 0; i < kTurnsToDrain && ReadBound(); ++i) {
+    }
+    identity_.Set(std::move(candidates), clock_.Now());
   });
 }
 
@@ -170,6 +178,7 @@ void Worker::Poll() {
   const auto watch = [&](const ZmqSocket& socket) {
     if (socket) items.push_back({socket.handle(), 0, ZMQ_POLLIN, 0});
   };
+  watch(bound_monitor_);
   watch(bound_);
   for (const auto& slot : slots_) {
     watch(slot->monitor);
@@ -189,6 +198,7 @@ void Worker::Poll() {
   };
   bool found = false;
   bool full = false;
+  if (ready(bound_monitor_)) ReadBoundMonitor();
   if (ready(bound_)) {
     found = true;
     full = ReadBound();
@@ -247,15 +257,31 @@ bool Worker::ReadEvents(Slot& slot) {
   return true;
 }
 
+void Worker::ReadBoundMonitor() {
+  while (true) {
+    int connection = -1;
+    const MonitorEvent event = NextMonitorEvent(bound_monitor_, &connection);
+    if (event == MonitorEvent::kNone) return;
+    if (event == MonitorEvent::kDisconnected) connections_.Closed(connection, clock_.Now());
+  }
+}
+
 bool Worker::ReadBound() {
   for (int i = 0; i < kMessagesPerTurn; ++i) {
     ZmqMessage message;
-    if (!bound_.Receive(message)) return false;
+    if (!bound_.Receive(message)) {
+      connections_.Drained(clock_.Now());
+      return false;
+    }
     const auto frames = message.frames();
     const auto answer =
         identity_.Find(frames.empty() ? std::string_view() : frames[0], message.peer_address());
     if (!answer.endpoint) {
       metrics_.Unassigned(answer.reason).Add();
+      continue;
+    }
+    if (!connections_.Counts(message.connection(), *answer.owner)) {
+      metrics_.Unassigned("former_connection").Add();
       continue;
     }
     // An endpoint without data parallelism has rank 0, whatever number an outer balancer gave its
@@ -266,7 +292,9 @@ bool Worker::ReadBound() {
     }
     const auto slot = bound_slots_.find({*answer.endpoint, static_cast<uint16_t>(rank)});
     if (rank > 0xffff || slot == bound_slots_.end()) {
-      metrics_.Unassigned("rank").Add();
+      // Without a first rank it is about to leave.
+      const bool known = bound_slots_.contains({*answer.endpoint, uint16_t{0}});
+      metrics_.Unassigned(known ? "rank" : "unknown_endpoint").Add();
       continue;
     }
     slot->second->publisher->OnConnected(clock_.Now());
@@ -327,6 +355,7 @@ void Worker::Tick() {
   const TimePoint now = clock_.Now();
   next_tick_ = now + kTickInterval;
   double depth = 0;
+  if (bound_) ReadBound();  // also tells that nothing waits
   for (const auto& slot : slots_) {
     slot->publisher->OnTick(now);
     Redial(*slot);

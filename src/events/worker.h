@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/mutex.h"
+#include "events/bound_connections.h"
 #include "events/bound_identity.h"
 #include "events/publisher.h"
 #include "events/zmq_socket.h"
@@ -65,6 +66,7 @@ class Worker {
   void ReadReplay(Slot& slot);
   void ServeReplay(Slot& slot);
   bool ReadBound();
+  void ReadBoundMonitor();
   void Tick();
   void Deliver(Slot& slot, const ZmqMessage& message);
 
@@ -73,8 +75,9 @@ class Worker {
   EventsMetrics& metrics_;
   const Clock& clock_;
   const std::string name_;
-  ZmqSocket bound_;
+  ZmqSocket bound_, bound_monitor_;
   BoundIdentity identity_;
+  BoundConnections connections_;
   std::vector<std::shared_ptr<Slot>> slots_;
   std::map<std::pair<fleet::EndpointId, uint16_t>, Slot*> bound_slots_;
   uint64_t monitors_ = 0;

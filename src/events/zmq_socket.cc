@@ -34,6 +34,10 @@ std::string ZmqMessage::peer_address() const {
   return address == nullptr ? "" : address;
 }
 
+int ZmqMessage::connection() const {
+  return count_ == 0 ? -1 : zmq_msg_get(&messages_[0], ZMQ_SRCFD);
+}
+
 ZmqSocket& ZmqSocket::operator=(ZmqSocket&& other) noexcept {
   std::swap(handle_, other.handle_);
   return *this;
@@ -87,6 +91,10 @@ Result<ZmqSocket> ZmqSocket::Monitor(void* context, const std::string& name) {
   return out;
 }
 
+void ZmqSocket::StopMonitor() {
+  if (handle_ != nullptr) zmq_socket_monitor(handle_, nullptr, 0);
+}
+
 uint16_t ZmqSocket::bound_port() const {
   char endpoint[256];
   size_t size = sizeof endpoint;
@@ -134,12 +142,16 @@ void ZmqSocket::Close() {
   handle_ = nullptr;
 }
 
-MonitorEvent NextMonitorEvent(ZmqSocket& monitor) {
+MonitorEvent NextMonitorEvent(ZmqSocket& monitor, int* connection) {
   ZmqMessage message;
   while (monitor.Receive(message)) {
     uint16_t event = 0;
-    if (message.frames().empty() || message.frames()[0].size() < sizeof event) continue;
+    int32_t value = 0;
+    if (message.frames().empty() || message.frames()[0].size() < sizeof event + sizeof value)
+      continue;
     std::memcpy(&event, message.frames()[0].data(), sizeof event);
+    std::memcpy(&value, message.frames()[0].data() + sizeof event, sizeof value);
+    if (connection != nullptr) *connection = value;
     if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED) return MonitorEvent::kConnected;
     if (event == ZMQ_EVENT_DISCONNECTED) return MonitorEvent::kDisconnected;
   }

@@ -28,6 +28,8 @@ class ZmqMessage {
   bool overlong() const { return overlong_; }
   // Address of the TCP peer, "" when unknown.
   std::string peer_address() const;
+  // File descriptor of the connection it came by, -1 when unknown.
+  int connection() const;
 
  private:
   friend class ZmqSocket;
@@ -57,6 +59,7 @@ class ZmqSocket {
   Status Subscribe(std::string_view prefix);
   // A socket that reports this one's connections.
   Result<ZmqSocket> Monitor(void* context, const std::string& name);
+  void StopMonitor();  // before a bound socket and its monitor are closed
   uint16_t bound_port() const;
 
   // False when nothing is there.
@@ -73,7 +76,8 @@ class ZmqSocket {
 };
 
 enum class MonitorEvent { kNone, kConnected, kDisconnected };
-// The next event of a monitor socket that matters here.
-MonitorEvent NextMonitorEvent(ZmqSocket& monitor);
+// The next event of a monitor socket that matters here; `connection`, if given, takes the file
+// descriptor it is about.
+MonitorEvent NextMonitorEvent(ZmqSocket& monitor, int* connection = nullptr);
 
 }  // namespace warmpath::events
