@@ -25,8 +25,8 @@ class Factory:
         self.started.append(process)
         return process
 
-    def sim(self, *flags, count=1, block_size=64, port=0, events=EVENTS, model=harness.MODEL, tokenizer=True, blocks=512):
-        args = ["sim", model, "--host", "127.0.0.1", "--port", port, "--count", count, "--block-size", block_size,
+    def sim(self, *flags, count=1, block_size=64, host="127.0.0.1", port=0, events=EVENTS, model=harness.MODEL, tokenizer=True, blocks=512):
+        args = ["sim", model, "--host", host, "--port", port, "--count", count, "--block-size", block_size,
                 "--num-gpu-blocks-override", blocks, "--enable-prompt-tokens-details"]
         if tokenizer:  # else words are tokens, and nothing has to be loaded
             args += ["--tokenizer", harness.TOKENIZER]

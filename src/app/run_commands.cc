@@ -31,6 +31,7 @@ constexpr int kPollMs = 50;
 constexpr Duration kDrainReserve = 2s;
 
 bool AllAsked(const fleet::Snapshot& snapshot) {
+  if (snapshot.endpoints.empty()) return false;  // the cluster has not said yet
   for (const auto& endpoint : snapshot.endpoints) {
     if (endpoint->health == fleet::Health::kUnknown) return false;
   }
