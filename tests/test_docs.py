@@ -18,7 +18,7 @@ def flags_of(command):
 
 @pytest.fixture(scope="module")
 def help_flags():
-    commands = {"serve": ["serve"], "epp": ["epp"], "sim": ["sim"], "bench": ["bench"], "demo": ["demo"], "endpoints": ["endpoints"], "explain": ["explain"],
+    commands = {"serve": ["serve"], "epp": ["epp"], "sim": ["sim"], "sidecar": ["sidecar"], "bench": ["bench"], "demo": ["demo"], "endpoints": ["endpoints"], "explain": ["explain"],
                 "tokenize": ["tokenize"], "config": ["config", "check"]}
     return {name: flags_of(command) for name, command in commands.items()}
 
@@ -26,7 +26,7 @@ def help_flags():
 def shell_commands(text):
     """(command, flags) of every `warmpath COMMAND ...` in the text, continued lines joined."""
     text = re.sub(r"\\\n\s*", " ", text)
-    for match in re.finditer(r"warmpath (serve|epp|sim|bench|demo|endpoints|explain|tokenize|config)\b([^`\n]*)", text):
+    for match in re.finditer(r"warmpath (serve|epp|sim|sidecar|bench|demo|endpoints|explain|tokenize|config)\b([^`\n]*)", text):
         yield match.group(1), FLAG.findall(match.group(2))
 
 
@@ -40,7 +40,7 @@ def section(text, title):
     return re.search(rf"^## {re.escape(title)}.*?(?=^## |\Z)", text, re.M | re.S).group(0)
 
 
-@pytest.mark.parametrize("command", ["serve", "epp", "sim", "bench"])
+@pytest.mark.parametrize("command", ["serve", "epp", "sim", "sidecar", "bench"])
 def test_configuration_page_lists_exactly_the_flags(command, help_flags):
     text = section((ROOT / "docs/configuration.md").read_text(), f"warmpath {command}")
     documented = set(re.findall(r"^\| `(--[a-z0-9-]+)", text, re.M))
