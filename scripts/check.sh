@@ -4,8 +4,9 @@
 #   asan        AddressSanitizer and UBSan: all unit tests and fuzz corpora
 #   tsan        ThreadSanitizer: the modules that threads share
 #   clang-tidy  the files changed since the base commit, within WARMPATH_TIDY_SECONDS (480)
+# and then, where its control plane is built already or WARMPATH_KUBERNETES=1, ./dev test kubernetes; the last line says whether it ran.
 
-TSAN_MODULES="base net index events scheduling fleet routing gateway"
+TSAN_MODULES="base net k8s index events scheduling fleet routing gateway"
 check_rows=()
 check_failed=0
 
@@ -58,5 +59,6 @@ run_check() {
   say "check: $((SECONDS - start)) s in all"
   printf '%s\n' "${check_rows[@]}"
   printf 'stages: %d passed, %d failed\n' $(( ${#check_rows[@]} - check_failed )) "$check_failed"
+  check_kubernetes || check_failed=$((check_failed + 1))
   [ "$check_failed" = 0 ]
 }
