@@ -8,7 +8,8 @@ import pytest
 
 from harness import GUIDE_PROMPT, MODEL, ROOT, run, wait_until
 
-DOCS = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCS = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")),
+        *sorted((ROOT / "deploy").rglob("*.md"))]
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
 
 
@@ -87,12 +88,24 @@ def test_metrics_page_lists_exactly_the_metrics(exposed):
 @pytest.mark.parametrize("path", DOCS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_links_and_file_names_in_the_docs_exist(path):
     text = path.read_text()
-    for target in re.findall(r"\]\(([^)#]+)\)", text):
+    for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", text):
         if "://" not in target:
-            assert (path.parent / target).exists(), target
+            linked = path.parent / target if target else path
+            assert linked.exists(), target
+            if anchor and linked.suffix == ".md":
+                headings = re.findall(r"^#+ (.*)", linked.read_text(), re.M)
+                assert anchor in {re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings}, anchor
     for name in re.findall(r"`((?:src|scripts|docs|tests|rust|fuzz|bench|deploy)/[\w./-]+\.\w+)`", text):
         if "NAME" not in name:
             assert (ROOT / name).exists(), name
+
+
+def test_the_guide_sends_its_prompt_and_names_its_charts():
+    text = (ROOT / "deploy/guide/README.md").read_text()
+    assert f'LONG_TEXT_200_WORDS="{GUIDE_PROMPT}"' in text
+    for chart in ("llm-d-infra", "inferencepool", "llm-d-modelservice"):
+        version = re.search(r"^version: (\S+)", (ROOT / f"deploy/charts/{chart}/Chart.yaml").read_text(), re.M).group(1)
+        assert f"{chart}-{version} " in text
 
 
 def test_two_commands_of_the_readme():
