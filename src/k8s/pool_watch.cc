@@ -237,6 +237,7 @@ class PoolWatchImpl final : public PoolWatch {
     pods_.reset();
     next_pods_.reset();
     if (had) {
+      seen_going_ = true;
       WP_LOG(kWarn, "kubernetes", "pool is gone: no endpoints", {"pool", options_.pool_name});
     }
     Changed(had);
@@ -315,8 +316,9 @@ class PoolWatchImpl final : public PoolWatch {
     } else {
       // That there is none is known once a list said so.
       const auto listed = [](const auto& pool) { return pool.store->listed(); };
-      view->synced = second_pool_started_ && std::ranges::all_of(pools_, Concluded) &&
-                     std::ranges::any_of(pools_, listed);
+      view->synced =
+          seen_going_ || (second_pool_started_ && std::ranges::all_of(pools_, Concluded) &&
+                          std::ranges::any_of(pools_, listed));
     }
     const std::string group = pods != nullptr ? pods->group : options_.pool_group;
     view->objectives = PoliciesOf(objectives_, group);
@@ -369,6 +371,7 @@ class PoolWatchImpl final : public PoolWatch {
   bool running_ = false;
   std::vector<Watched<InferencePool>> pools_;  // the first that has the pool counts
   bool second_pool_started_ = false;
+  bool seen_going_ = false;  // the pool was there and is not any more, or was so before
   std::unique_ptr<PodsWatched> pods_;
   std::unique_ptr<PodsWatched> next_pods_;  // of the pool as it is now, while they are listed
   std::vector<Watched<InferenceObjective>> objectives_;  // the canonical group's first

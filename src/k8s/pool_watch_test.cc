@@ -255,6 +255,7 @@ TEST_F(PoolWatchTest, HasNoEndpointsWithoutThePoolAndStartsAnewWhenItReturns) {
   timers_.Settle();
   EXPECT_EQ(told_, told + 1);
   EXPECT_FALSE(View().pool_exists);
+  EXPECT_TRUE(View().synced);
   EXPECT_EQ(Names(), "");
   api_.Remove(kPoolsV1, "pool");
   timers_.Advance(10s);
@@ -423,6 +424,30 @@ TEST_F(PoolWatchTest, NamesTheOptionThatIsWrong) {
   EXPECT_NE(selected("a=b", {}).find("target ports"), std::string::npos);
   EXPECT_NE(selected("a=", std::vector<uint16_t>(9, 1)).find("target ports"), std::string::npos);
   EXPECT_NE(selected("a b", {1}).find("label selector"), std::string::npos);
+}
+
+// Ten thousand pods in the namespace, a thousand in the pool, a hundred changes in a minute.
+TEST_F(PoolWatchTest, ChangesOfALargePoolAreCheap) {
+  for (int i = 0; i < 9000; ++i)
+    api_.Put(kPods, PodText{fmt::format("other-{}", i), "10.9.0.1", "nginx"}.text());
+  for (int i = 0; i < 1000; ++i) {
+    api_.Put(kPods,
+             PodText{fmt::format("p{:04}", i), fmt::format("10.0.{}.{}", i / 250, i % 250)}.text());
+  }
+  api_.Put(kPoolsV1, PoolText());
+  Start();
+  ASSERT_EQ(View().pods.size(), 1000u);
+  const size_t asked = api_.CountRequests(kPods);
+  const int told = told_;
+  for (int i = 0; i < 100; ++i) {
+    api_.Remove(kPods, fmt::format("p{:04}", i));
+    api_.Put(kPods, PodText{fmt::format("other-{}", i), "10.9.0.2", "nginx"}.text());
+    timers_.Settle();
+    ASSERT_EQ(View().pods.size(), 999u - static_cast<size_t>(i));
+    timers_.Advance(600ms);
+  }
+  EXPECT_EQ(told_, told + 100);
+  EXPECT_EQ(api_.CountRequests(kPods), asked);
 }
 
 }  // namespace
