@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <random>
 #include <utility>
 
 #include <unistd.h>
@@ -18,14 +17,10 @@
 namespace warmpath::app {
 namespace {
 
-// "<pod>_<random>": two lives of one pod are two holders.
-std::string Identity(std::string pod) {
-  if (pod.empty()) {
-    char host[256] = {};
-    pod = gethostname(host, sizeof(host) - 1) == 0 ? host : "epp";
-  }
-  std::random_device random;
-  return fmt::format("{}_{:08x}{:08x}", pod, random(), random());
+std::string PodName(const std::string& given) {
+  if (!given.empty()) return given;
+  char host[256] = {};
+  return gethostname(host, sizeof(host) - 1) == 0 ? host : "epp";
 }
 
 class ClusterImpl final : public Cluster {
@@ -48,9 +43,8 @@ class ClusterImpl final : public Cluster {
     if (options_.elect_leader) {
       elector_ = k8s::LeaderElector::Create(
           *api_, *timers_, deps_.clock, deps_.metrics,
-          {options_.pool.ns,
-           fmt::format("epp-{}-{}.llm-d.ai", options_.pool.ns, options_.lease_pool),
-           Identity(options_.pod_name)},
+          {options_.pool.ns, k8s::LeaseName(options_.pool.ns, options_.lease_pool),
+           k8s::LeaderIdentity(PodName(options_.pod_name))},
           [](bool) {});
     }
     if (options_.review_metrics_access) {
