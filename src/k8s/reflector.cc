@@ -23,6 +23,7 @@ constexpr size_t kMaxObjectBytes = size_t{8} << 20;
 constexpr size_t kMaxFrameBytes = size_t{1} << 20;
 constexpr size_t kMaxItems = 200'000;  // of a list, all pages together
 constexpr int kPageSize = 500;
+constexpr int kMaxPages = 2000;
 
 constexpr Duration kListTimeout = minutes(5);                  // of one page
 constexpr int kWatchTimeoutMin = 300, kWatchTimeoutMax = 600;  // seconds, asked of the server
@@ -98,6 +99,7 @@ class ReflectorImpl final : public Reflector {
     if (list_needed_) {
       token_.clear();
       items_before_ = 0;
+      pages_ = 0;
       list_begun_ = false;
       ListPage();
     } else {
@@ -182,6 +184,10 @@ class ReflectorImpl final : public Reflector {
     items_before_ += list_->items();
     token_ = codec::FindString(*codec::Find(*parsed, "metadata"), "continue").value_or("");
     if (!token_.empty()) {
+      if (++pages_ == kMaxPages) {
+        Failed(fmt::format("malformed list: more than {} pages", kMaxPages));
+        return;
+      }
       DropCall();
       ListPage();
       return;
@@ -455,6 +461,7 @@ class ReflectorImpl final : public Reflector {
   bool list_begun_ = false;
   std::string token_;  // of the next page
   size_t items_before_ = 0;
+  int pages_ = 0;  // before this one
   std::optional<DocumentSplitter> documents_;
   bool watched_ = false;
   std::optional<TimePoint> watch_began_;

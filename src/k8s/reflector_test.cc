@@ -262,6 +262,17 @@ TEST_F(ReflectorTest, APageThatExpiresIsFollowedByAListWithoutPages) {
   EXPECT_EQ(state(), KindState::kSynced);
 }
 
+TEST_F(ReflectorTest, PagesWithoutEndAreGivenUp) {
+  api.handler = [&](const ApiRequest&) {
+    return Result<ApiAnswer>(
+        ApiAnswer{200, {}, R"({"metadata":{"resourceVersion":"5","continue":"t"},"items":[]})"});
+  };
+  Start();
+  EXPECT_EQ(api.requests.size(), 2000u);
+  EXPECT_THAT(reflector->status().error, HasSubstr("more than 2000 pages"));
+  EXPECT_EQ(state(), KindState::kListing);
+}
+
 TEST_F(ReflectorTest, AForbiddenKindIsAskedForSlowlyAndSaidOnce) {
   const LogCapture log;
   api.AddFault({.prefix = kPods, .status = 403});
