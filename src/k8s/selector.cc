@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/log.h"
+
 namespace warmpath::k8s {
 namespace {
 
@@ -95,8 +97,8 @@ Result<LabelSelector> LabelSelector::Parse(std::string_view text) {
   Lexer lexer(text);
   const auto bad = [&](std::string_view what) {
     return Fail(Code::kInvalidArgument,
-                fmt::format("label selector '{}': at byte {}: {}", text.substr(0, kMaxQuoted),
-                            lexer.place(), what));
+                fmt::format("label selector {}: at byte {}: {}",
+                            JsonQuote(text.substr(0, kMaxQuoted)), lexer.place(), what));
   };
   LabelSelector out;
   if (lexer.token().empty()) return out;
