@@ -227,7 +227,7 @@ spec:
             - --port={{ $v.routing.servicePort }}
             - --vllm-port={{ $v.routing.modelServerPort }}
             - --connector={{ $v.routing.proxy.connector }}
-            - -v={{ $v.routing.proxy.verbosity }}
+            - -v={{ default $v.routing.proxy.verbosity $v.routing.proxy.debugLevel }}
             - --secure-proxy={{ $v.routing.proxy.secure }}
             {{- if gt (int $pd.parallelism.data) 1 }}
             - --data-parallel-size={{ $pd.parallelism.data }}
