@@ -222,7 +222,9 @@ spec:
           imagePullPolicy: {{ $v.image.pullPolicy }}
           # A sidecar: it runs beside the engine and ends after it.
           restartPolicy: Always
+          {{- if not $v.routing.proxy.image }}
           command: [warmpath, sidecar]
+          {{- end }}
           args:
             - --port={{ $v.routing.servicePort }}
             - --vllm-port={{ $v.routing.modelServerPort }}
