@@ -118,9 +118,7 @@ class HttpApiCall final : public ApiCall {
     handlers.on_head = [this](const net::HttpResponseHead& head) { OnHead(head); };
     handlers.on_data = [this](std::string_view bytes) { OnData(bytes); };
     handlers.on_end = [this] { OnEnd(); };
-    handlers.on_error = [this](net::CallFailure failure, const Error& error) {
-      OnError(failure, error);
-    };
+    handlers.on_error = [this](net::CallFailure, const Error& error) { OnError(error); };
     client_ = session_->Client();
     call_ =
         client_->Send(session_->config.server, std::move(request), options, std::move(handlers));
@@ -159,10 +157,12 @@ class HttpApiCall final : public ApiCall {
 
   void OnEnd() { Finish({}); }
 
-  void OnError(net::CallFailure failure, const Error& error) {
-    if (answer_.status == 0) session_->metrics.Count(0);
-    // Perhaps the server has a certificate of new authorities.
-    if (failure == net::CallFailure::kConnect) session_->ReloadTls();
+  void OnError(const Error& error) {
+    if (answer_.status == 0) {
+      session_->metrics.Count(0);
+      // One side may have a new certificate, or new authorities.
+      session_->ReloadTls();
+    }
     Finish(tl::unexpected(error));
   }
 

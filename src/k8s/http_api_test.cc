@@ -237,6 +237,16 @@ TEST_F(HttpApiTest, AClientCertificateIsShown) {
   config_.key_file = directory_.Write("me.key", mine.key_pem());
   loop_.Run([&] { api_.reset(); });
   EXPECT_TRUE(Get());
+  // One that is no good is replaced while we run.
+  const net::testing::Identity other = OtherAuthority().Issue("DNS:me", /*client=*/true);
+  directory_.Write("me.crt", other.cert_pem());
+  directory_.Write("me.key", other.key_pem());
+  loop_.Run([&] { api_.reset(); });
+  EXPECT_FALSE(Get());
+  directory_.Write("me.crt", mine.cert_pem());
+  directory_.Write("me.key", mine.key_pem());
+  EXPECT_FALSE(Get());  // which makes it read the files again
+  EXPECT_TRUE(Get());
 }
 
 TEST_F(HttpApiTest, WhatIsConfiguredWrongIsSaidWhenItIsMade) {

@@ -1,7 +1,6 @@
 #include "net/client_call.h"
 
 #include <fmt/format.h>
-#include <netinet/tcp.h>
 
 #include <algorithm>
 #include <array>
@@ -23,19 +22,6 @@ bool IsSendable(const HttpRequest& request) {
   return IsToken(request.method) && request.target.starts_with('/') &&
          std::all_of(request.target.begin(), request.target.end(),
                      [](char c) { return c > ' ' && c <= '~'; });
-}
-
-void KeepAlive(TcpSocket& socket, Duration idle) {
-  if (idle <= Duration::zero()) return;
-  using Seconds = std::chrono::seconds;
-  const int first = std::max<int>(1, static_cast<int>(std::chrono::ceil<Seconds>(idle).count()));
-  const int between = std::max(1, first / 2), probes = 3;
-  error_code ignored;
-  socket.set_option(asio::socket_base::keep_alive(true), ignored);
-  const int fd = socket.native_handle();
-  setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &first, sizeof first);
-  setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &between, sizeof between);
-  setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
 }
 
 }  // namespace
@@ -184,7 +170,7 @@ void ClientCall::OnSocketConnected() {
   error_code ignored;
   socket_->set_option(tcp::no_delay(true), ignored);
   socket_->non_blocking(true, ignored);
-  KeepAlive(*socket_, shared_->options.tcp_keepalive);
+  socket_->ProbeAfter(shared_->options.tcp_keepalive);
   if (tls_) {
     BeginTls();
   } else {

@@ -1,5 +1,7 @@
 #include "net/client_pool.h"
 
+#include <netinet/tcp.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -17,6 +19,19 @@ struct ClientPool::Idle {
   std::weak_ptr<Idle> self;
   Deadline deadline;
 };
+
+void ClientSocket::ProbeAfter(Duration silence) {
+  if (silence <= Duration::zero()) return;
+  using Seconds = std::chrono::seconds;
+  const int first = std::max<int>(1, static_cast<int>(std::chrono::ceil<Seconds>(silence).count()));
+  const int between = std::max(1, first / 2), probes = 3;
+  error_code ignored;
+  set_option(asio::socket_base::keep_alive(true), ignored);
+  const int fd = native_handle();
+  setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &first, sizeof first);
+  setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &between, sizeof between);
+  setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+}
 
 ClientPool::ClientPool(Loop& loop, Duration idle_timeout, size_t max_idle_per_host)
     : loop_(loop), idle_timeout_(idle_timeout), max_idle_per_host_(max_idle_per_host) {}

@@ -14,7 +14,8 @@ namespace warmpath::net {
 
 struct ClientSocket : TcpSocket {
   using TcpSocket::TcpSocket;
-  std::unique_ptr<TlsStream> tls;  // null: plaintext
+  void ProbeAfter(Duration silence);  // HttpClientOptions::tcp_keepalive
+  std::unique_ptr<TlsStream> tls;     // null: plaintext
 };
 
 // A connection waiting for its next request. Bytes or a close from the peer while it waits make it
