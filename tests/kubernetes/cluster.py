@@ -93,7 +93,8 @@ class Cluster:
         return wait_until(there, lambda: f"{count} ready pods of {selector}: {self.explain(namespace)}", deadline)
 
     def check(self):
-        assert not self.node.complaints, self.node.complaints
+        faults = self.node.complaints + self.node.proxy.faults
+        assert not faults, faults
 
     def explain(self, namespace):
         lines = [self.kubectl("get", "pods", "-n", namespace, "-o", "wide", check=False), json.dumps(self.istio_faults)]

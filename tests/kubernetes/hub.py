@@ -5,9 +5,9 @@ import http.server
 import ssl
 import threading
 
+import network
 from harness import TOKENIZER
 
-ADDRESS = "10.96.255.250"
 NAME = "huggingface.co"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -47,7 +47,7 @@ class Hub:
             def handle_error(self, *_):
                 pass  # a client that left
 
-        self._server = Server((ADDRESS, 443), Handler)
+        self._server = Server((network.OUTSIDE, 443), Handler)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*certificates.issue("hub", hosts=[NAME]))
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 
+import httpx
 import yaml
 
 import envoy
@@ -163,22 +164,37 @@ class Istio:
 
     def _write_envoy(self, gateway, pool):
         where = self._files(gateway)
-        where.mkdir(parents=True, exist_ok=True)
-        bootstrap = {"node": {"id": "gateway", "cluster": "gateway"}, "admin": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 15000}}},
-                     "dynamic_resources": {f"{x}_config": {"path_config_source": {"path": f"/etc/istio/{x}.yaml", "watched_directory": {"path": "/etc/istio"}},
+        bootstrap = {"node": {"id": "gateway", "cluster": "gateway"}, "admin": {"address": {"socket_address": {"address": "0.0.0.0", "port_value": 15000}}},
+                     "dynamic_resources": {f"{x}_config": {"path_config_source": {"path": f"/etc/istio/{x}/{x}.yaml", "watched_directory": {"path": f"/etc/istio/{x}"}},
                                                           "resource_api_version": "V3"} for x in ("lds", "cds")}}
         listeners, clusters = [self._health_listener()], []
         for listener in gateway["spec"]["listeners"]:
             made, needed = self._listener(listener["port"], pool)
             listeners.append(made)
             clusters = needed
-        for name, content in (("envoy", bootstrap), ("cds", {"resources": clusters}), ("lds", {"resources": listeners})):
+        for name, content in (("envoy.yaml", bootstrap), ("cds/cds.yaml", {"resources": clusters}), ("lds/lds.yaml", {"resources": listeners})):
             text = yaml.safe_dump(content)
-            file = where / f"{name}.yaml"
+            file = where / name
             if not file.exists() or file.read_text() != text:
-                temporary = where / f".{name}.tmp"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                temporary = file.with_suffix(".tmp")
                 temporary.write_text(text)
                 temporary.rename(file)
+                if name.startswith("cds"):
+                    self._wait_for_clusters(gateway, {c["name"] for c in clusters})
+
+    def _wait_for_clusters(self, gateway, names):
+        """A running Envoy refuses a listener that names a cluster it has not read yet."""
+        label = f"gateway.networking.k8s.io/gateway-name={gateway['metadata']['name']}"
+        for pod in self.api.items(path("Pod", gateway["metadata"]["namespace"]), labelSelector=label):
+            address = pod.get("status", {}).get("podIP")
+            for _ in range(200 if address else 0):
+                try:
+                    if all(f"{name}::" in httpx.get(f"http://{address}:15000/clusters", timeout=2, trust_env=False).text for name in names):
+                        break
+                except httpx.HTTPError:
+                    pass
+                time.sleep(0.05)
 
     @staticmethod
     def _plain_manager(prefix, answer):

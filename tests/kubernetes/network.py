@@ -1,8 +1,6 @@
 """The cluster's network in this network namespace: a bridge, one namespace with an address of its own for every pod, and services
-that a small proxy serves at their cluster addresses, by name through each pod's hosts file."""
+the kernel leads to pods, by name through each pod's hosts file."""
 
-import asyncio
-import contextlib
 import pathlib
 import subprocess
 import threading
@@ -10,7 +8,22 @@ import threading
 NODE_IP = "10.244.0.1"
 POD_PREFIX = "10.244"
 SERVICE_RANGE = "10.96.0.0/16"
+OUTSIDE = "10.97.0.1"  # what is no part of the cluster
 DOMAIN = "cluster.local"
+RULES = """
+table ip services {}
+delete table ip services
+table ip services {
+  chain cluster_addresses {
+RULES
+  }
+  chain arriving { type nat hook prerouting priority -100; jump cluster_addresses; }
+  chain ours { type nat hook output priority -100; jump cluster_addresses; }
+  chain without_pods { ip daddr RANGE meta l4proto tcp reject with tcp reset; }
+  chain passing { type filter hook forward priority 0; jump without_pods; }
+  chain leaving { type filter hook output priority 0; jump without_pods; }
+}
+"""
 
 
 def ip(*args):
@@ -25,7 +38,10 @@ def set_up():
     ip("link", "add", "br0", "type", "bridge")
     ip("addr", "add", f"{NODE_IP}/16", "dev", "br0")
     ip("link", "set", "br0", "up")
-    ip("route", "add", "local", SERVICE_RANGE, "dev", "lo")
+    ip("route", "add", SERVICE_RANGE, "dev", "br0")
+    ip("addr", "add", f"{OUTSIDE}/32", "dev", "lo")
+    for name, value in (("ip_forward", 1), ("conf/all/send_redirects", 0), ("conf/br0/send_redirects", 0)):
+        pathlib.Path(f"/proc/sys/net/ipv4/{name}").write_text(str(value))
 
 
 class Addresses:
@@ -66,8 +82,10 @@ class Sandbox:
         pid = self._holder.pid
         ip("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", pid)
         ip("link", "set", link, "master", "br0", "up")
+        # A host route each: all packets pass the node, whose rules for services must see both directions.
         subprocess.run(["nsenter", f"--net=/proc/{pid}/ns/net", "sh", "-ec",
-                        f"ip addr add {address}/16 dev eth0; ip link set eth0 up; ip route add default via {NODE_IP}"], check=True)
+                        f"ip addr add {address}/32 dev eth0; ip link set eth0 up; ip route add {NODE_IP} dev eth0 scope link; "
+                        f"ip route add default via {NODE_IP} src {address}"], check=True)
 
     def enter(self):
         return ["nsenter", f"--net=/proc/{self._holder.pid}/ns/net"]
@@ -95,62 +113,47 @@ class Hosts:
             self.path.write_text(text)
 
 
-class ServiceProxy:
-    """Serves every Service at its cluster address: `backends(service, port)` says where a new connection may go."""
+class Services:
+    """kube-proxy: cluster addresses become those of ready pods in the kernel, so that the peer's own address stays visible, as on most
+    clusters. `backends(service, port)`: [(address, port)]. `wake` after every change of services or pods."""
 
-    def __init__(self, backends, hosts):
-        self._backends = backends
-        self._hosts = hosts
-        self._listeners = {}  # (address, port) -> (service key, server)
-        self._services = {}
-        self._turn = 0
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
+    def __init__(self, services, backends, hosts):
+        self._list, self._backends, self._hosts = services, backends, hosts
+        self._wake = threading.Event()
+        self._rules = ""
+        self.faults = []
 
-    def update(self, services):
-        """`services`: all Service objects there are."""
-        asyncio.run_coroutine_threadsafe(self._update(services), self._loop).result(30)
+    def start(self):
+        threading.Thread(target=self._run, daemon=True).start()
+        self._wake.set()
 
-    async def _update(self, services):
-        wanted, names = {}, {}
-        for service in services:
-            address = service["spec"].get("clusterIP")
-            if not address or address == "None":
-                continue
-            names[(service["metadata"]["namespace"], service["metadata"]["name"])] = address
-            for port in service["spec"].get("ports", []):
-                wanted[(address, port["port"])] = (service, port)
-        for key in list(self._listeners):
-            if key not in wanted:
-                self._listeners.pop(key).close()
-        self._services = wanted
-        self._hosts.write(names)
-        for key in wanted:
-            if key not in self._listeners:
-                self._listeners[key] = await asyncio.start_server(lambda r, w, key=key: self._serve(key, r, w), *key)
+    def wake(self):
+        self._wake.set()
 
-    async def _serve(self, key, reader, writer):
-        try:
-            choices = self._backends(*self._services[key]) if key in self._services else []
-            if not choices:
-                return
-            self._turn += 1
-            there_reader, there_writer = await asyncio.open_connection(*choices[self._turn % len(choices)])
-            await asyncio.gather(self._pipe(reader, there_writer), self._pipe(there_reader, writer))
-        except OSError:
-            pass
-        finally:
-            writer.close()
+    def _run(self):
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            names, rules = {}, []
+            for service in self._list():
+                address = service["spec"].get("clusterIP")
+                if not address or address == "None":
+                    continue
+                names[(service["metadata"]["namespace"], service["metadata"]["name"])] = address
+                for port in service["spec"].get("ports", []):
+                    ends = self._backends(service, port)
+                    if ends:
+                        choices = ", ".join(f"{i} : {a} . {p}" for i, (a, p) in enumerate(ends))
+                        rules.append(f"    ip daddr {address} tcp dport {port['port']} dnat ip addr . port to "
+                                     f"numgen random mod {len(ends)} map {{ {choices} }}")
+            self._hosts.write(names)
+            self._load("\n".join(sorted(rules)))
 
-    @staticmethod
-    async def _pipe(source, sink):
-        try:
-            while data := await source.read(65536):
-                sink.write(data)
-                await sink.drain()
-        except OSError:
-            sink.transport.abort()
-        finally:
-            with contextlib.suppress(OSError, RuntimeError):
-                if sink.can_write_eof():
-                    sink.write_eof()
+    def _load(self, rules):
+        if rules == self._rules:
+            return
+        text = RULES.replace("RULES", rules).replace("RANGE", SERVICE_RANGE)
+        done = subprocess.run(["nft", "-f", "-"], input=text, capture_output=True, text=True)
+        if done.returncode != 0:
+            self.faults.append(f"nft: {done.stderr}\n{text}")
+        self._rules = rules

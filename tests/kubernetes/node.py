@@ -20,7 +20,7 @@ class Node:
         self.name, self.directory = name, directory
         self.api = control_plane.api
         self.addresses = network.Addresses()
-        self.hosts = network.Hosts(directory / "hosts", {hub.NAME: hub.ADDRESS})
+        self.hosts = network.Hosts(directory / "hosts", {hub.NAME: network.OUTSIDE})
         self.ca = control_plane.ca
         self.environment = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443", "KUBERNETES_SERVICE_PORT_HTTPS": "443"}
         self.complaints = []
@@ -28,11 +28,12 @@ class Node:
         self.workers = {}  # uid -> PodWorker
         self.held = set()  # uids that a test keeps from running
         self._lock = threading.Lock()
+        self.proxy = network.Services(lambda: self.services.objects(), self._backends, self.hosts)
         self._register()
         self._serve_logs(control_plane)
-        self.proxy = network.ServiceProxy(self._backends, self.hosts)
+        self.services = Watched(self.api, "/api/v1/services", lambda *_: self.proxy.wake())
         self.pods = Watched(self.api, "/api/v1/pods", self._pod_changed)
-        self.services = Watched(self.api, "/api/v1/services", lambda *_: self._services_changed())
+        self.proxy.start()
 
     def _register(self):
         self.api.create("/api/v1/nodes", {"apiVersion": "v1", "kind": "Node", "metadata": {"name": self.name}})
@@ -44,6 +45,7 @@ class Node:
 
     def _pod_changed(self, kind, pod):
         uid = pod["metadata"]["uid"]
+        self.proxy.wake()
         with self._lock:
             worker = self.workers.get(uid)
             if kind == "DELETED":
@@ -56,10 +58,6 @@ class Node:
                 worker.update(pod)
             elif pod["spec"].get("nodeName", self.name) == self.name and not self.stopping:
                 self.workers[uid] = PodWorker(self, pod)
-
-    def _services_changed(self):
-        if hasattr(self, "services") and not self.stopping:
-            self.proxy.update(self.services.objects())
 
     def worker(self, namespace, name):
         with self._lock:
