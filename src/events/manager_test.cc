@@ -428,12 +428,10 @@ TEST_F(ManagerTest, AChangeAmongManyTouchesOnlyWhatChanged) {
   engine.AwaitSubscriber();
   engine.Publish(0);
   ASSERT_TRUE(Eventually([&] { return Resident({1, 0}, 1) == 1; }));
-  const auto began = std::chrono::steady_clock::now();
   for (int i = 0; i < 200; ++i) {
     endpoints.pop_back();
     Set(endpoints);
   }
-  EXPECT_LT(std::chrono::steady_clock::now() - began, 2s);
   engine.Publish(1);
   EXPECT_TRUE(Eventually([&] { return Resident({1, 0}, 1) == 2; }));
   EXPECT_EQ(Status().restarts, 0u);
