@@ -57,6 +57,11 @@ void AddEngineFlags(CLI::App& app, ServeOptions& o) {
                  "certificate authority of https engines; the system's when not given")
       ->type_name("FILE")
       ->group(group);
+  app.add_option("--max-scrapes-per-second", o.max_scrapes_per_second,
+                 "engines asked for their load in any second, all together; 0 = no bound")
+      ->default_str("500")
+      ->check(CLI::Range(0, 1'000'000))
+      ->group(group);
   app.add_option("--kv-events-bind", o.kv_events_bind,
                  "bind here for KV events and let the engines connect, for example tcp://*:5557")
       ->type_name("ADDRESS")

@@ -279,6 +279,7 @@ Result<std::unique_ptr<ServeInstance>> ServeInstance::Create(const ServeOptions&
   fleet::FleetOptions fleet_options;
   fleet_options.api_key = api_key;
   fleet_options.pool_name = options.pool_name;
+  fleet_options.max_scrapes_per_second = options.max_scrapes_per_second;
   fleet_options.active_interval = std::max<Duration>(
       kMinScrapeInterval, config.scrape_interval.value_or(options.refresh_metrics_interval));
   fleet_options.gauges_interval = options.refresh_prometheus_metrics_interval;

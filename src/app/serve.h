@@ -71,6 +71,7 @@ struct ServeOptions {
   std::string pool_name = "default";
   std::string pool_namespace = "default";
   ScrapeFlags scrape;
+  uint32_t max_scrapes_per_second = 500;  // of all engines together; 0: no bound
   Duration refresh_metrics_interval = std::chrono::milliseconds(200);
   Duration refresh_prometheus_metrics_interval = std::chrono::seconds(5);
   Duration metrics_staleness_threshold = std::chrono::seconds(2);
