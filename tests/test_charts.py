@@ -62,6 +62,7 @@ CASES = {
             "tls": {"mode": "SIMPLE", "insecureSkipVerify": True},
             "connectionPool": {"http": {"http1MaxPendingRequests": 256000, "maxRequestsPerConnection": 256000, "http2MaxRequests": 256000, "idleTimeout": "900s"},
                                "tcp": {"maxConnections": 256000, "maxConnectionDuration": "1800s", "connectTimeout": "900s"}}}}}},
+        "settings-where-the-original-has-them": {"gateway": {"gatewayParameters": {"logLevel": "warn", "resources": {"limits": {"cpu": "4"}}}}},
         "path-of-the-original": {"gateway": {"listeners": [{"name": "default", "path": "/", "port": 80, "protocol": "HTTP"}]}},
         "labelled": {"commonLabels": {"team": "a"}, "commonAnnotations": {"c": "d"}, "gateway": {"labels": {"e": "f"}, "annotations": {"g": "h"}}},
         "off": {"gateway": {"enabled": False}},
@@ -217,6 +218,13 @@ def test_only_istio_gets_istios_objects():
     assert by_provider == {"kgateway": {"Gateway", "GatewayParameters"}, "gke": {"Gateway"}}
 
 
+@pytest.mark.parametrize("gateway, words", [("istio", ["warning", "default:warn"]), ("kgateway", ["warning"])])
+def test_the_originals_gateway_parameters_are_the_proxys(gateway, words):
+    given = CASES["llm-d-infra"]["settings-where-the-original-has-them"]["gateway"]
+    text = str(render("llm-d-infra", {"gateway": {**given, "gatewayClassName": gateway}}))
+    assert all(word in text for word in [*words, "{'cpu': '4'}" if gateway == "kgateway" else 'cpu: "4"'])
+
+
 def test_installs_side_by_side_share_no_object():
     seen = {}
     for release in ("gaie-kv-events", "gaie-kv-events-2"):
@@ -330,6 +338,8 @@ ZMQ = "plugins:\n- type: precise-prefix-cache-scorer\n  parameters: {kvEventsCon
     ("llm-d-infra", {"gateway": {"gatewayClassName": "gke-l7-rilb", "service": {"type": "ClusterIP"}}, "ingress": {"enabled": True}}, "no Service in the cluster"),
     ("llm-d-infra", {"gateway": {"className": "istio"}}, "className"),
     ("warmpath", {"replicas": 2, "kvEvents": {"mode": "bind"}}, "replica"),
+    ("warmpath", {"config": ZMQ}, r"config: kvEventsConfig.zmqEndpoint tcp://\*:5557 listens"),
+    ("warmpath", {"config": "a: [1"}, "config: is not YAML"),
     ("llm-d-modelservice", {"modelArtifacts": {"uri": "oci://x"}}, "oci://x"),
 ], ids=lambda v: v if isinstance(v, str) and "-" in v and " " not in v else None)
 def test_values_that_cannot_work_are_refused_with_the_reason(chart, values, words):

@@ -28,6 +28,12 @@
 {{- dict "group" "gateway.kgateway.dev" "kind" "GatewayParameters" "name" (include "infra.gateway" .) | toYaml }}{{ end }}
 {{- end }}
 
+{{/* Of the proxy, in Envoy's words. */}}
+{{- define "infra.logLevel" -}}
+{{- $level := .Values.gateway.gatewayParameters.logLevel | default .Values.gateway.logLevel }}
+{{- eq $level "warn" | ternary "warning" $level }}
+{{- end }}
+
 {{- define "infra.labels" -}}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 app.kubernetes.io/name: {{ default .Chart.Name .Values.nameOverride }}

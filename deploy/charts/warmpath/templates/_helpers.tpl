@@ -46,6 +46,16 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if and (eq .Values.kvEvents.mode "bind") (gt (int .Values.replicas) 1) }}
 {{- fail (printf "replicas: %d with kvEvents.mode: bind: the Service would give each engine's events to one replica only; use mode: dial or one replica" (int .Values.replicas)) }}
 {{- end }}
+{{- $config := .Values.config | fromYaml }}
+{{- if hasKey $config "Error" }}{{ fail (printf "config: is not YAML: %s" $config.Error) }}{{ end }}
+{{- if eq .Values.kvEvents.mode "dial" }}
+{{- range $config.plugins }}
+{{- $events := (.parameters | default dict).kvEventsConfig | default dict }}
+{{- with $events.zmqEndpoint }}
+{{- fail (printf "config: kvEventsConfig.zmqEndpoint %s listens for the engines' events; leave it out and set kvEvents.mode: bind, which opens the port of the Service" .) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if and .Values.networkPolicy.enabled (eq .Values.kvEvents.mode "bind") (not .Values.networkPolicy.engines) (or .Values.endpoints.static (not .Values.endpoints.matchLabels)) }}
 {{- fail "networkPolicy.engines: without endpoints.matchLabels it must say who may send KV events" }}
 {{- end }}
