@@ -111,6 +111,16 @@ class Guide:
         """Rows of `kubectl get KIND`, split into columns."""
         return [line.split() for line in self.cluster.kubectl("get", kind, "-n", self.namespace, "--no-headers").splitlines()]
 
-    def patch_pool(self, spec, version="inference.networking.x-k8s.io/v1alpha2"):
-        where = path((f"apis/{version}", "inferencepools"), self.namespace, f"gaie-{self.name}")
-        return self.cluster.api.merge(where, {"spec": spec})
+    def patch_pool(self, spec):
+        """`spec` has the fields of v1alpha2, whichever version the guide's pool is of."""
+        name = f"gaie-{self.name}"
+        stable = path(("apis/inference.networking.k8s.io/v1", "inferencepools"), self.namespace)
+        if name not in [p["metadata"]["name"] for p in self.cluster.api.items(stable)]:
+            where = path(("apis/inference.networking.x-k8s.io/v1alpha2", "inferencepools"), self.namespace, name)
+            return self.cluster.api.merge(where, {"spec": spec})
+        newer = {}
+        if "selector" in spec:
+            newer["selector"] = {"matchLabels": spec["selector"]}
+        if "targetPortNumber" in spec:
+            newer["targetPorts"] = [{"number": spec["targetPortNumber"]}]
+        return self.cluster.api.merge(f"{stable}/{name}", {"spec": newer})

@@ -79,9 +79,9 @@ class Picker:
             return []
 
     def view(self, prompt):
-        """{engine url: matched blocks} of a prompt."""
+        """{engine: tokens of the prompt that it has cached, as this picker sees it}."""
         answer = httpx.post(self.api + "/api/v1/explain?path=/v1/completions", json={"model": MODEL, "prompt": prompt}, timeout=10)
-        return {e["name"]: e["matched_blocks"] for e in answer.json()["endpoints"]} if answer.status_code == 200 else None
+        return {e["name"]: e["cached_tokens"] for e in answer.json()["endpoints"]} if answer.status_code == 200 else None
 
 
 def complete(pod, prompt, port=8000):
