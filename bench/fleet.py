@@ -12,6 +12,7 @@ import itertools
 import json
 import pathlib
 import random
+import re
 import resource
 import subprocess
 import sys
@@ -50,6 +51,22 @@ def event_sockets(pid):
     return sum(1 for c in psutil.Process(pid).net_connections("tcp") if c.raddr and c.raddr.port == EVENTS_PORT and c.status == "ESTABLISHED")
 
 
+class Deletions(dict):
+    """Pod -> when the API server handed the event to the watch's socket that says it is being deleted, or gone."""
+
+    def listen(self):
+        send = fake_kube._Handler._chunk
+
+        def note(handler, events):
+            at = time.monotonic()
+            for event in events:
+                if event.startswith(b'{"type":"DELETED"') or b'"deletionTimestamp"' in event:
+                    self.setdefault(re.search(rb'"name": "([^"]+)"', event)[1].decode(), at)
+            send(handler, events)
+
+        fake_kube._Handler._chunk = note
+
+
 class Client:
     """One connection to the router, one request at a time."""
 
@@ -86,7 +103,9 @@ class Run:
     def __init__(self, options, kube, router, addresses, draw):
         self.options, self.kube, self.router, self.draw = options, kube, router, draw
         self.picks = []      # (pod, when an engine received it)
-        self.deleted = {}    # pod -> when its deletion event was made
+        self.deleted = Deletions()
+        self.deleted.listen()
+        self.asked = 0       # deletions asked of the API
         self.hot = 0         # deleted pods that were being picked until then
         self.claimed = set()
         self.free = list(addresses[options.pool:])
@@ -131,12 +150,12 @@ class Run:
                 break
         self.claimed.add(pod)
         self.hot += chosen[-3:] == [pod] * 3
+        self.asked += 1
         at = time.monotonic()
         if graceful:
-            self.kube.edit("pods", pod, lambda p: p["metadata"].update(deletionTimestamp=fake_kube._now(), deletionGracePeriodSeconds=30))
+            self.kube.edit("pods", pod, lambda p: p["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z", deletionGracePeriodSeconds=30))
         else:
             self.kube.delete("pods", pod)
-        self.deleted[pod] = at
         while time.monotonic() < at + WATCHED:
             await client.ask(prompt)
             await asyncio.sleep(PAUSE)
@@ -274,6 +293,8 @@ def main():
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps(figures))
     failed = [f"{pod} was picked {seconds:.2f} s after its deletion event" for seconds, pod in late if seconds > LIMIT_SECONDS]
+    if len(run.deleted) != run.asked:
+        failed.append(f"the router's watch was told of {len(run.deleted)} deletions, of {run.asked}")
     if options.max_scrapes_per_second and figures["scrapes_per_s"] > options.max_scrapes_per_second * 1.02:
         failed.append("more scrapes than allowed")
     if figures["event_sockets_max"] > options.pool + SPARE:
