@@ -71,6 +71,7 @@ CASES = {
         "plain": {},
         "simulated": {"engine": "sim"},
         "dial": {"kvEvents": {"mode": "dial", "replayPort": 5657}},
+        "ranks": {"decode": {"parallelism": {"data": 2}}, "kvEvents": {"mode": "dial", "replayPort": 5657}},
         "prefill": {"prefill": {"create": True}},
         "volume": {"modelArtifacts": {"uri": "pvc://models/qwen3"}},
         "cache-volume": {"modelArtifacts": {"uri": "pvc+hf://models/hub/Qwen/Qwen3-0.6B"}},
@@ -341,6 +342,8 @@ ZMQ = "plugins:\n- type: precise-prefix-cache-scorer\n  parameters: {kvEventsCon
     ("warmpath", {"config": ZMQ}, r"config: kvEventsConfig.zmqEndpoint tcp://\*:5557 listens"),
     ("warmpath", {"config": "a: [1"}, "config: is not YAML"),
     ("llm-d-modelservice", {"modelArtifacts": {"uri": "oci://x"}}, "oci://x"),
+    ("llm-d-modelservice", {"decode": {"parallelism": {"data": 2}}}, "decode.parallelism.data: 2 with kvEvents.mode: bind"),
+    ("llm-d-modelservice", {"decode": {"parallelism": {"data": 2}}, "kvEvents": {"mode": "dial", "replayPort": 5558}}, "replayPort: 5558 is too near"),
 ], ids=lambda v: v if isinstance(v, str) and "-" in v and " " not in v else None)
 def test_values_that_cannot_work_are_refused_with_the_reason(chart, values, words):
     assert re.search(words, refusal(chart, values)), refusal(chart, values)

@@ -87,6 +87,20 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
 {{- define "modelservice.check" -}}
+{{- $v := .Values }}
+{{- range $role := list "decode" "prefill" }}
+{{- $pd := get $v $role }}
+{{- $ranks := int $pd.parallelism.data }}
+{{- if and $pd.create $v.kvEvents.enabled (gt $ranks 1) }}
+{{- if eq $v.kvEvents.mode "bind" }}
+{{- fail (printf "%s.parallelism.data: %d with kvEvents.mode: bind: rank i publishes to port %d + i of the picker's Service, and only %d is there; use mode: dial" $role $ranks (int $v.kvEvents.port) (int $v.kvEvents.port)) }}
+{{- end }}
+{{- $between := sub (int $v.kvEvents.replayPort) (int $v.kvEvents.port) | int }}
+{{- if and $v.kvEvents.replayPort (lt $between $ranks) (gt $between (sub 0 $ranks | int)) }}
+{{- fail (printf "kvEvents.replayPort: %d is too near to port %d for %d ranks, rank i uses both plus i" (int $v.kvEvents.replayPort) (int $v.kvEvents.port) $ranks) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if .Values.multinode }}{{ fail "multinode: LeaderWorkerSets are not supported; leave it false" }}{{ end }}
 {{- with .Values.routing }}
 {{- if .inferencePool.create }}{{ fail "routing.inferencePool.create: the pool comes from the chart inferencepool; leave it false" }}{{ end }}
