@@ -294,6 +294,12 @@ def test_the_pools_version_decides_its_shape_and_the_pickers_group():
     assert "--pool-group=inference.networking.k8s.io" in container(CASES["inferencepool"]["v1"])["args"]
 
 
+def test_gateways_that_expect_the_usual_port_are_told_another_one():
+    pool = one(render("inferencepool", picker(extProcPort=9102)), "InferencePool")
+    charts.validate(pool)
+    assert pool["spec"]["extensionRef"] == {"name": "gaie-kv-events-epp", "portNumber": 9102}
+
+
 def test_the_tokenizer_comes_from_the_hub_or_from_a_volume():
     hub = container(picker(tokenizer={"name": "Qwen/Qwen3-0.6B"}, hfToken={"secretName": "s"}))
     assert "--tokenizer=Qwen/Qwen3-0.6B" in hub["args"]
