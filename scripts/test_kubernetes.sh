@@ -78,7 +78,7 @@ run_kubernetes() {
   if [ -n "$lacks" ]; then echo "kubernetes: SKIPPED ($lacks)"; return 0; fi
   setup_kubernetes
   # Bridge, pods' links and services' rules need the kernel's help.
-  if ! kubernetes_namespaces sh -c 'ip link add b type bridge && ip link add v type veth && nft add table t && nft "add chain t c { type nat hook output priority -100; }"' 2>/dev/null; then
+  if ! kubernetes_namespaces sh -c 'ip link add br0 type bridge && ip link add pod0 type veth && nft add table t && nft "add chain t c { type nat hook output priority -100; }"' 2>/dev/null; then
     echo "kubernetes: SKIPPED (this machine's kernel gives no bridge, veth or nftables)"
     return 0
   fi

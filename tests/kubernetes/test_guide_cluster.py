@@ -1,6 +1,7 @@
 """The guide on a cluster, as its reader walks it: install, verify, ask twice, look at scores and beat, change things, clean up."""
 
 import json
+import pathlib
 import re
 
 import httpx
@@ -52,6 +53,17 @@ def test_get_all_shows_the_guides_tables(guide):
     assert {row[0]: row[1:4] for row in guide.table("deployments")} == {name: [f"{n}/{n}", n, n] for name, n in counts.items()}
     sets = {re.sub("-[0-9a-f]+$", "", row[0]): row[1:4] for row in guide.table("replicasets")}
     assert sets == {name: [n, n, n] for name, n in counts.items()}
+
+
+def test_the_picker_runs_as_the_chart_says(cluster, guide):
+    pod = guide.picker()
+    assert pod["spec"]["serviceAccountName"] == "gaie-kv-events-epp"
+    container = cluster.node.worker(NAMESPACE, pod["metadata"]["name"]).containers["epp"]
+    status = dict(line.split(":\t", 1) for line in container.execute(["cat", f"/proc/{container.process.pid}/status"]).stdout.splitlines())
+    assert (status["NoNewPrivs"], status["CapBnd"], status["CapEff"]) == ("1", "0" * 16, "0" * 16)
+    if pathlib.Path("/proc/self/uid_map").read_text().split()[2] != "1":  # in a user namespace there is only root
+        assert status["Uid"].split() == ["65532"] * 4
+    assert container.execute(["sh", "-c", "touch /x || echo refused"]).stdout == "refused\n"
 
 
 def test_the_two_requests_give_the_guides_lines(cluster, guide):
