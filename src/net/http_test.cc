@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "net/http1_writer.h"
+#include "net/percent.h"
 
 namespace warmpath::net {
 namespace {
@@ -45,6 +46,12 @@ TEST(QueryParameter, DecodesKeysAndValues) {
   EXPECT_EQ(QueryParameter("a=1&b", "b"), "");
   EXPECT_EQ(QueryParameter("a=%zz%2", "a"), "%zz%2");
   EXPECT_FALSE(QueryParameter("a=1", "b"));
+}
+
+TEST(PercentEncode, LeavesOnlyWhatAUrlMayHoldAnywhere) {
+  EXPECT_EQ(PercentEncode("aZ09-._~"), "aZ09-._~");
+  EXPECT_EQ(PercentEncode("refs/pr/1?x=a b&+%\xff"), "refs%2Fpr%2F1%3Fx%3Da%20b%26%2B%25%FF");
+  EXPECT_EQ(QueryParameter("v=" + PercentEncode("a+b c&d=%41"), "v"), "a+b c&d=%41");
 }
 
 TEST(Writer, LeavesOutFieldsThatWouldSplitTheHead) {
