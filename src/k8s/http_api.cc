@@ -146,6 +146,9 @@ class HttpApiCall final : public ApiCall {
       receiver->stream.on_data(bytes);
     } else if (stream_) {
       answer_.body += bytes.substr(0, kMaxErrorBody - answer_.body.size());
+      if (answer_.body.size() < kMaxErrorBody) return;
+      call_.reset();
+      Finish({});
     } else if (bytes.size() > request_.max_body - answer_.body.size()) {
       call_.reset();
       Finish(

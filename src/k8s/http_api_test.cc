@@ -358,6 +358,18 @@ TEST_F(HttpApiTest, ARefusedStreamComesWithItsBodyAndEnds) {
   EXPECT_TRUE(streamed->ends.at(0));
 }
 
+TEST_F(HttpApiTest, ARefusalWithoutEndIsNotReadOn) {
+  tls_ = false;
+  Serve([](const Exchange& exchange) {
+    exchange->Begin(503, {});
+    exchange->Write(std::string(100'000, ' '));
+  });
+  const auto streamed = Stream();
+  ASSERT_TRUE(Ended(streamed));
+  ASSERT_EQ(streamed->heads.size(), 1u);
+  EXPECT_EQ(streamed->heads[0].status, 503);
+}
+
 TEST_F(HttpApiTest, AStreamThatIsCutEndsWithAnError) {
   Serve([](const Exchange& exchange) {
     exchange->Begin(200, {});

@@ -11,6 +11,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "codec/json.h"
+#include "net/percent.h"
 
 namespace warmpath::k8s {
 namespace {
@@ -67,17 +68,6 @@ Result<Lease> ReadLease(const std::string& body, Duration default_duration) {
   return lease;
 }
 
-// Of a path segment; names that need it do not exist, but flags may hold anything.
-std::string EncodeSegment(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                       c == '-' || c == '.' || c == '_';
-    out += plain ? std::string(1, c) : fmt::format("%{:02X}", static_cast<unsigned char>(c));
-  }
-  return out;
-}
-
 class LeaderElectorImpl final : public LeaderElector {
  public:
   LeaderElectorImpl(Api& api, Timers& timers, const Clock& clock, Registry& metrics,
@@ -88,8 +78,8 @@ class LeaderElectorImpl final : public LeaderElector {
         options_(std::move(options)),
         changed_(std::move(changed)),
         collection_(fmt::format("/apis/coordination.k8s.io/v1/namespaces/{}/leases",
-                                EncodeSegment(options_.ns))),
-        path_(collection_ + "/" + EncodeSegment(options_.lease_name)),
+                                net::PercentEncode(options_.ns))),
+        path_(collection_ + "/" + net::PercentEncode(options_.lease_name)),
         gauge_(
             metrics.AddGauge("warmpath_leader", "Whether this replica leads (1) or follows (0).")),
         errors_(metrics.AddCounter("warmpath_leader_election_errors_total",

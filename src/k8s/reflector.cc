@@ -10,6 +10,7 @@
 #include "k8s/back_off.h"
 #include "k8s/json_stream.h"
 #include "k8s/metrics.h"
+#include "net/percent.h"
 
 namespace warmpath::k8s {
 namespace {
@@ -40,22 +41,9 @@ constexpr Duration kBackOffForget = minutes(2);
 constexpr Duration kSlowFirst = seconds(10), kSlowMost = seconds(60), kSlowForget = minutes(5);
 constexpr Duration kMaxRetryAfter = minutes(5);
 
-std::string Escaped(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    const bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                       c == '-' || c == '_' || c == '.' || c == '~';
-    if (plain) {
-      out += c;
-    } else {
-      out += fmt::format("%{:02X}", static_cast<unsigned char>(c));
-    }
-  }
-  return out;
-}
-
 void AddQuery(std::string& path, std::string_view name, std::string_view value) {
-  path += fmt::format("{}{}={}", path.find('?') == path.npos ? '?' : '&', name, Escaped(value));
+  path += fmt::format("{}{}={}", path.find('?') == path.npos ? '?' : '&', name,
+                      net::PercentEncode(value));
 }
 
 std::string_view VersionOf(const codec::Json& object) {
@@ -177,7 +165,7 @@ class ReflectorImpl final : public Reflector {
     }
     const std::string_view version = VersionOf(*parsed);
     const codec::Json* items = codec::Find(*parsed, "items");
-    if (version.empty() || (items != nullptr && !items->is_array() && !items->is_null())) {
+    if (version.empty() || items == nullptr || !(items->is_array() || items->is_null())) {
       Failed("malformed list: no items, or no resourceVersion");
       return;
     }
@@ -393,13 +381,18 @@ class ReflectorImpl final : public Reflector {
     metrics_.Contact(status_.last_contact);
   }
 
-  // Says it once: in the log and to the sink.
+  // The sink is told of every new state and reason; the log of states, and of what keeps the first
+  // list from coming.
   void Enter(KindState state, const std::string& why) {
-    const bool first_failure = state == KindState::kListing && !std::exchange(failing_, true);
-    if (state != KindState::kListing) failing_ = false;
     if (state == KindState::kSynced) status_.error.clear();
     const KindState before = std::exchange(status_.state, state);
-    if (before == state && !first_failure) return;
+    if (before == state && told_ == why) return;
+    told_ = why;
+    if (before != state || state == KindState::kListing) Log(state, why);
+    sink_.StatusChanged(status_);
+  }
+
+  void Log(KindState state, const std::string& why) const {
     switch (state) {
       case KindState::kListing:
         WP_LOG(kWarn, "kubernetes", "kind cannot be listed yet", {"kind", resource_.kind},
@@ -421,7 +414,6 @@ class ReflectorImpl final : public Reflector {
                {"kind", resource_.kind}, {"error", why});
         break;
     }
-    sink_.StatusChanged(status_);
   }
 
   Duration Soon() { return jitter_.Between(Duration::zero(), kRewatchJitter); }
@@ -449,8 +441,8 @@ class ReflectorImpl final : public Reflector {
 
   bool running_ = false;
   ReflectorStatus status_;
-  bool failing_ = false;  // said that the first list does not come
-  std::string version_;   // to watch from
+  std::optional<std::string> told_;  // the reason the sink knows
+  std::string version_;              // to watch from
   bool list_needed_ = true;
   bool whole_list_ = false;  // without pages
   int expired_ = 0;          // in a row

@@ -48,7 +48,7 @@ class ObjectSink {
   virtual void Upsert(const codec::Json& object) = 0;
   virtual void Delete(const codec::Json& object) = 0;  // its last state
   virtual void ListEnd() = 0;
-  // When the state changes, and when the first list fails.
+  // When the state or the reason for it (`error`) changes.
   virtual void StatusChanged(const ReflectorStatus& status) = 0;
 };
 

@@ -571,16 +571,16 @@ TEST_F(ReflectorTest, GarbageForAListKeepsWhatIsKnownAndIsRetried) {
   timers.Advance(minutes(1));
   std::string answer;
   api.handler = [&](const ApiRequest&) { return Result<ApiAnswer>(ApiAnswer{200, {}, answer}); };
-  for (const char* bytes :
-       {"", "x", "[]", "{", "{}", "null", R"({"items":[]})", R"({"metadata":{}})",
-        R"({"metadata":{"resourceVersion":"1"},"items":[1]})",
-        R"({"metadata":{"resourceVersion":"1"},"items":["a"]})",
-        R"({"metadata":{"resourceVersion":"1"},"items":[[]]})",
-        R"({"metadata":{"resourceVersion":"1"},"items":[{]})",
-        R"({"metadata":{"resourceVersion":"1"},"items":{}})",
-        R"({"metadata":{"resourceVersion":"1"},"items":[{"a"}]})",
-        R"({"metadata":{"resourceVersion":"1"},"items":[]}{)",
-        R"({"metadata":{"resourceVersion":1},"items":[]})"}) {
+  for (const char* bytes : {"", "x", "[]", "{", "{}", "null", R"({"items":[]})",
+                            R"({"metadata":{}})", R"({"metadata":{"resourceVersion":"1"}})",
+                            R"({"metadata":{"resourceVersion":"1"},"items":[1]})",
+                            R"({"metadata":{"resourceVersion":"1"},"items":["a"]})",
+                            R"({"metadata":{"resourceVersion":"1"},"items":[[]]})",
+                            R"({"metadata":{"resourceVersion":"1"},"items":[{]})",
+                            R"({"metadata":{"resourceVersion":"1"},"items":{}})",
+                            R"({"metadata":{"resourceVersion":"1"},"items":[{"a"}]})",
+                            R"({"metadata":{"resourceVersion":"1"},"items":[]}{)",
+                            R"({"metadata":{"resourceVersion":1},"items":[]})"}) {
     answer = bytes;
     const uint64_t failures = reflector->status().failures;
     api.Compact();
@@ -656,6 +656,34 @@ TEST_F(ReflectorTest, TheFirstListThatFailsIsSaidOnce) {
   api.SetDown(false);
   timers.Advance(seconds(31));
   EXPECT_EQ(state(), KindState::kSynced);
+  EXPECT_EQ(LinesOf(log), 2u);
+}
+
+TEST_F(ReflectorTest, WhatKeepsTheFirstListFromComingIsSaidAgainWhenItIsAnother) {
+  const LogCapture log;
+  api.SetDown(true);
+  Start();
+  timers.Advance(minutes(2));
+  api.SetDown(false);
+  api.AddFault({.prefix = kPods, .status = 401});
+  timers.Advance(minutes(2));
+  EXPECT_EQ(state(), KindState::kListing);
+  EXPECT_EQ(LinesOf(log), 2u);
+  EXPECT_THAT(log.text(), HasSubstr("401: fault 401"));
+  EXPECT_THAT(sink.states, ElementsAre(KindState::kListing, KindState::kListing));
+}
+
+TEST_F(ReflectorTest, TheSinkIsToldEachNewReasonOfAnOutageWhichIsLoggedOnce) {
+  const LogCapture log;
+  Start();
+  api.SetDown(true);
+  timers.Advance(minutes(2));
+  const size_t told = sink.states.size();
+  api.SetDown(false);
+  api.AddFault({.prefix = kPods, .status = 500});
+  timers.Advance(minutes(2));
+  EXPECT_EQ(state(), KindState::kDisconnected);
+  EXPECT_EQ(sink.states.size(), told + 1);
   EXPECT_EQ(LinesOf(log), 2u);
 }
 

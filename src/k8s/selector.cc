@@ -100,6 +100,14 @@ Result<LabelSelector> LabelSelector::Parse(std::string_view text) {
                 fmt::format("label selector {}: at byte {}: {}",
                             JsonQuote(text.substr(0, kMaxQuoted)), lexer.place(), what));
   };
+  // An empty one needs no word.
+  const auto add_value = [&](Requirement& requirement) -> Status {
+    const std::string_view value = lexer.is_word() ? lexer.token() : std::string_view();
+    if (!IsValue(value)) return bad("no label's value");
+    if (lexer.is_word()) lexer.Next();
+    requirement.values.emplace_back(value);
+    return {};
+  };
   LabelSelector out;
   if (lexer.token().empty()) return out;
   while (true) {
@@ -119,13 +127,7 @@ Result<LabelSelector> LabelSelector::Parse(std::string_view text) {
       if (requirement.op == Op::kNotExists) return bad("'!' takes only a key");
       requirement.op = sign == "!=" ? Op::kNotEquals : Op::kEquals;
       lexer.Next();
-      std::string_view value;
-      if (lexer.is_word()) {
-        value = lexer.token();
-        if (!IsValue(value)) return bad("no label's value");
-        lexer.Next();
-      }
-      requirement.values.emplace_back(value);
+      WP_RETURN_IF_ERROR(add_value(requirement));
     } else if (sign == "in" || sign == "notin") {
       if (requirement.op == Op::kNotExists) return bad("'!' takes only a key");
       requirement.op = sign == "in" ? Op::kIn : Op::kNotIn;
@@ -133,13 +135,7 @@ Result<LabelSelector> LabelSelector::Parse(std::string_view text) {
       if (lexer.token() != "(") return bad("'(' is expected");
       do {
         lexer.Next();
-        std::string_view value;
-        if (lexer.is_word()) {
-          value = lexer.token();
-          if (!IsValue(value)) return bad("no label's value");
-          lexer.Next();
-        }
-        requirement.values.emplace_back(value);
+        WP_RETURN_IF_ERROR(add_value(requirement));
       } while (lexer.token() == ",");
       if (lexer.token() != ")") return bad("',' or ')' is expected");
       lexer.Next();
