@@ -121,6 +121,7 @@ def test_rendered_objects_fit_their_schemas(case):
 def test_pods_of_ours_run_without_privileges(case):
     chart, name = case
     for owner, spec in charts.pods(render(chart, CASES[chart][name])):
+        assert spec["enableServiceLinks"] is False, owner["metadata"]["name"]
         pod_level = spec.get("securityContext", {})
         for container in [*spec["containers"], *spec.get("initContainers", [])]:
             if not container["image"].startswith("ghcr.io/warmpath/"):

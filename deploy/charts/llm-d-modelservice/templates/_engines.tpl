@@ -191,6 +191,8 @@ spec:
     spec:
       serviceAccountName: {{ include "modelservice.serviceAccount" $root }}
       automountServiceAccountToken: false
+      # The variables of a Service whose name begins with vllm or warmpath would be read as settings.
+      enableServiceLinks: false
       terminationGracePeriodSeconds: {{ $pd.terminationGracePeriodSeconds }}
       {{- $podSecurity := deepCopy (default dict $pd.podSecurityContext) }}
       {{- if eq $v.engine "sim" }}{{ $podSecurity = merge $podSecurity (dict "fsGroup" 65532) }}{{ end }}
