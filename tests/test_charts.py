@@ -278,6 +278,11 @@ def test_replicas_that_dial_roll_and_are_not_evicted_at_once():
     assert not [o for o in render("inferencepool", picker()) if o["kind"] == "PodDisruptionBudget"]
 
 
+def test_a_plain_proxy_takes_connections_until_none_are_sent_to_it():
+    assert container({}, "warmpath")["lifecycle"] == {"preStop": {"sleep": {"seconds": 5}}}
+    assert "lifecycle" not in container(CASES["warmpath"]["bind"], "warmpath") and "lifecycle" not in container({"preStopSeconds": 0}, "warmpath")
+
+
 def test_an_elected_leader_is_probed_as_one_and_replaced_at_once():
     objects = render("inferencepool", CASES["inferencepool"]["elects"])
     assert one(objects, "Deployment")["spec"]["strategy"] == {"type": "Recreate"}
