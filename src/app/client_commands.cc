@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "codec/json.h"
 #include "net/http_client.h"
+#include "net/percent.h"
 #include "prompt/encoder.h"
 
 namespace warmpath::app {
@@ -60,19 +61,6 @@ int Print(const Result<codec::Json>& answer, bool as_json, Render render) {
   return kExitOk;
 }
 
-std::string UrlEncode(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    if (std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' || c == '.' ||
-        c == '/') {
-      out += c;
-    } else {
-      out += fmt::format("%{:02X}", static_cast<unsigned char>(c));
-    }
-  }
-  return out;
-}
-
 // `warmpath tokenize --tokenizer DIR`: no router needed.
 int TokenizeLocally(const ClientCommand& command, prompt::Api api, const std::string& body) {
   const auto directory = prompt::FindTokenizerDirectory(command.tokenizer);
@@ -105,13 +93,14 @@ int RunEndpoints(const ClientCommand& command) {
 
 int RunExplain(const ClientCommand& command) {
   if (!command.request_id.empty()) {
-    return Print(Ask(command.server, "GET", "/api/v1/requests/" + UrlEncode(command.request_id)),
-                 command.json, admin::RenderExplain);
+    return Print(
+        Ask(command.server, "GET", "/api/v1/requests/" + net::PercentEncode(command.request_id)),
+        command.json, admin::RenderExplain);
   }
   auto body = ReadInput(command.body_file);
   if (!body) return ReportError(body.error());
-  return Print(Ask(command.server, "POST", "/api/v1/explain?path=" + UrlEncode(command.path),
-                   std::move(*body)),
+  return Print(Ask(command.server, "POST",
+                   "/api/v1/explain?path=" + net::PercentEncode(command.path), std::move(*body)),
                command.json, admin::RenderExplain);
 }
 
@@ -127,8 +116,9 @@ int RunTokenize(const ClientCommand& command) {
     body = fmt::format("{{\"prompt\":{}}}", JsonQuote(command.text));
   }
   if (!command.tokenizer.empty()) return TokenizeLocally(command, prompt::ApiOfPath(path), body);
-  return Print(Ask(command.server, "POST", "/api/v1/tokenize?path=" + UrlEncode(path), body),
-               command.json, [](const codec::Json& answer) { return codec::DumpJson(answer); });
+  return Print(
+      Ask(command.server, "POST", "/api/v1/tokenize?path=" + net::PercentEncode(path), body),
+      command.json, [](const codec::Json& answer) { return codec::DumpJson(answer); });
 }
 
 }  // namespace warmpath::app

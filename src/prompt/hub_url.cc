@@ -5,24 +5,12 @@
 #include <algorithm>
 
 #include "base/units.h"
+#include "net/percent.h"
 
 namespace warmpath::prompt {
 namespace {
 
 constexpr size_t kMaxLocation = 8 << 10;
-
-// A revision is one path segment: refs/pr/1 must not look like three.
-std::string PercentEncode(std::string_view text) {
-  std::string out;
-  for (const unsigned char c : text) {
-    if (std::isalnum(c) != 0 || c == '-' || c == '.' || c == '_' || c == '~') {
-      out.push_back(static_cast<char>(c));
-    } else {
-      out += fmt::format("%{:02X}", c);
-    }
-  }
-  return out;
-}
 
 }  // namespace
 
@@ -33,8 +21,9 @@ std::string HubAddress::ToString() const {
 Result<HubAddress> FileAddress(std::string_view endpoint, const HubName& name,
                                std::string_view revision, std::string_view file) {
   WP_TRY(net::Url url, net::ParseUrl(endpoint));
-  return HubAddress{std::move(url),
-                    fmt::format("/{}/resolve/{}/{}", name.repo, PercentEncode(revision), file)};
+  // The revision is one path segment: refs/pr/1 must not look like three.
+  return HubAddress{std::move(url), fmt::format("/{}/resolve/{}/{}", name.repo,
+                                                net::PercentEncode(revision), file)};
 }
 
 Result<HubAddress> RedirectAddress(const HubAddress& from, std::string_view location) {
