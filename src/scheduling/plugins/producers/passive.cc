@@ -84,7 +84,8 @@ PluginType InflightLoadProducer() {
 
 std::vector<PluginType> PassiveTypes() {
   const std::string in_process =
-      "prompts are tokenized in process; the tokenizer comes from --tokenizer";
+      "prompts are tokenized in process; the tokenizer is that of --tokenizer, "
+      "else of the served model";
   const std::string own_url =
       "engines are scraped at the URL they are reached at: scheme and certificates have no effect";
   return {
