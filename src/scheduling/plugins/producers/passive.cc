@@ -86,13 +86,13 @@ std::vector<PluginType> PassiveTypes() {
   const std::string in_process =
       "prompts are tokenized in process; the tokenizer is that of --tokenizer, "
       "else of the served model";
-  const std::string own_url =
-      "engines are scraped at the URL they are reached at: scheme and certificates have no effect";
+  const std::string verified =
+      "insecureSkipVerify and the certificate paths have no effect: https engines are verified";
   return {
       Passive("token-producer", TokenProducerParameters(), in_process),
       Passive("tokenizer", TokenProducerParameters(), "deprecated: use token-producer"),
       InflightLoadProducer(),
-      Passive("metrics-data-source", ScrapeParameters(), own_url),
+      Passive("metrics-data-source", ScrapeParameters(), verified),
       Passive("core-metrics-extractor", ExtractorParameters()),
       Passive("models-data-source", ScrapeParameters(),
               "the router always asks engines for their models; parameters have no effect"),
