@@ -33,7 +33,8 @@ class Cluster:
         self.hub = Hub(self.control_plane.certificates)
         self.node = Node(self.control_plane, directory)
         self.istio_faults = {}
-        self.istio = Istio(self.api, directory / "istio", self.istio_faults)
+        self.istio = Istio(self.api, directory / "istio", self.istio_faults, self.node.backends)
+        self.node.pods_changed = self.istio.wake
         self.seconds = time.monotonic() - started
 
     def stop(self):

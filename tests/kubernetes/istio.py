@@ -1,5 +1,5 @@
 """The part of Istio that the guide uses: for a Gateway a Deployment with Envoy and a Service, for a pool its headless shadow Service,
-and Envoy's configuration from routes, pools and destination rules. The Envoy is the real one."""
+and Envoy's configuration from routes, pools, destination rules and ready pods. The Envoy is the real one."""
 
 import copy
 import hashlib
@@ -18,6 +18,7 @@ GATEWAY_API = "apis/gateway.networking.k8s.io/v1"
 POOLS = ("inference.networking.k8s.io/v1", "inference.networking.x-k8s.io/v1alpha2")
 EXTERNAL_IP = "192.0.2.10"
 CLUSTER_TYPE = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
+ENDPOINTS_TYPE = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 LISTENER_TYPE = "type.googleapis.com/envoy.config.listener.v3.Listener"
 
 
@@ -46,8 +47,10 @@ def shadow_name(pool):
 
 
 class Istio:
-    def __init__(self, api, directory, complaints):
-        self.api, self.directory, self.complaints = api, directory, complaints
+    """`backends(service, port)`: [(address, port)] of the ready pods behind it; `wake` when pods have changed."""
+
+    def __init__(self, api, directory, complaints, backends):
+        self.api, self.directory, self.complaints, self._backends = api, directory, complaints, backends
         self._wake = threading.Event()
         self.stopping = False
         tell = lambda *_: self._wake.set()  # noqa: E731
@@ -57,6 +60,9 @@ class Istio:
         self.services = Watched(api, "/api/v1/services", tell)
         self.pools = {version: Watched(api, f"/apis/{version}/inferencepools", tell) for version in POOLS}
         threading.Thread(target=self._run, daemon=True).start()
+
+    def wake(self):
+        self._wake.set()
 
     def stop(self):
         self.stopping = True
@@ -168,11 +174,12 @@ class Istio:
                      "dynamic_resources": {f"{x}_config": {"path_config_source": {"path": f"/etc/istio/{x}/{x}.yaml", "watched_directory": {"path": f"/etc/istio/{x}"}},
                                                           "resource_api_version": "V3"} for x in ("lds", "cds")}}
         listeners, clusters = [self._health_listener()], []
+        ends = {"@type": ENDPOINTS_TYPE, "cluster_name": "epp", "endpoints": [{"lb_endpoints": self._picker_endpoints(pool) if pool else []}]}
         for listener in gateway["spec"]["listeners"]:
             made, needed = self._listener(listener["port"], pool)
             listeners.append(made)
             clusters = needed
-        for name, content in (("envoy.yaml", bootstrap), ("cds/cds.yaml", {"resources": clusters}), ("lds/lds.yaml", {"resources": listeners})):
+        for name, content in (("envoy.yaml", bootstrap), ("eds/eds.yaml", {"resources": [ends]}), ("cds/cds.yaml", {"resources": clusters}), ("lds/lds.yaml", {"resources": listeners})):
             text = yaml.safe_dump(content)
             file = where / name
             if not file.exists() or file.read_text() != text:
@@ -230,10 +237,6 @@ class Istio:
         """The cluster of the pool's endpoint picker, with what a destination rule for its host says of TLS."""
         spec, namespace = pool["spec"], pool["metadata"]["namespace"]
         reference = spec.get("endpointPickerRef") or spec["extensionRef"]
-        port = reference.get("portNumber") or reference.get("port", {}).get("number") or 9002
-        service = next((s for s in self.services.objects() if (s["metadata"]["namespace"], s["metadata"]["name"]) == (namespace, reference["name"])), None)
-        if service is None:
-            raise LookupError(f"no service {reference['name']} yet")
         host = f"{reference['name']}.{namespace}.svc.{DOMAIN}"
         rules = [r for r in self.rules.objects() if r["metadata"]["namespace"] == namespace and r["spec"]["host"] in (host, reference["name"])]
         tls = rules[0]["spec"].get("trafficPolicy", {}).get("tls", {}) if rules else {}
@@ -245,8 +248,21 @@ class Istio:
             cluster["transport_socket"]["typed_config"].update(sni=host, common_tls_context=context)
         else:
             del cluster["transport_socket"]
-        cluster["load_assignment"]["endpoints"] = [{"lb_endpoints": [envoy.endpoint(f"{service['spec']['clusterIP']}:{port}")]}]
+        del cluster["load_assignment"]
+        cluster["type"] = "EDS"
+        where = {"path": "/etc/istio/eds/eds.yaml", "watched_directory": {"path": "/etc/istio/eds"}}
+        cluster["eds_cluster_config"] = {"eds_config": {"path_config_source": where, "resource_api_version": "V3"}}
         return cluster
+
+    def _picker_endpoints(self, pool):
+        """The ready pods behind the service that the pool names: Istio's proxies know pods, not cluster addresses."""
+        reference = pool["spec"].get("endpointPickerRef") or pool["spec"]["extensionRef"]
+        number = reference.get("portNumber") or reference.get("port", {}).get("number") or 9002
+        for service in self.services.objects():
+            if (service["metadata"]["namespace"], service["metadata"]["name"]) == (pool["metadata"]["namespace"], reference["name"]):
+                ports = [p for p in service["spec"]["ports"] if p["port"] == number]
+                return [envoy.endpoint(f"{a}:{p}") for port in ports for a, p in sorted(self._backends(service, port))]
+        return []
 
     def describe(self):
         return json.dumps(self.complaints)

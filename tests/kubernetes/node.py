@@ -24,11 +24,12 @@ class Node:
         self.ca = control_plane.ca
         self.environment = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443", "KUBERNETES_SERVICE_PORT_HTTPS": "443"}
         self.complaints = []
+        self.pods_changed = lambda: None  # called after every change
         self.stopping = False
         self.workers = {}  # uid -> PodWorker
         self.held = set()  # uids that a test keeps from running
         self._lock = threading.Lock()
-        self.proxy = network.Services(lambda: self.services.objects(), self._backends, self.hosts)
+        self.proxy = network.Services(lambda: self.services.objects(), self.backends, self.hosts)
         self._register()
         self._serve_logs(control_plane)
         self.services = Watched(self.api, "/api/v1/services", lambda *_: self.proxy.wake())
@@ -46,6 +47,7 @@ class Node:
     def _pod_changed(self, kind, pod):
         uid = pod["metadata"]["uid"]
         self.proxy.wake()
+        self.pods_changed()
         with self._lock:
             worker = self.workers.get(uid)
             if kind == "DELETED":
@@ -63,7 +65,7 @@ class Node:
         with self._lock:
             return next((w for w in self.workers.values() if (w.namespace, w.name) == (namespace, name)), None)
 
-    def _backends(self, service, port):
+    def backends(self, service, port):
         """[(address, port)] of the ready pods behind a Service's port."""
         meta = service["metadata"]
         if (meta["namespace"], meta["name"]) == ("default", "kubernetes"):
