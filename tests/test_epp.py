@@ -80,6 +80,7 @@ def test_a_charts_arguments_work_unedited(start, proto, tmp_path, chart):
     (["--endpoint-selector", "a=b", "--endpoint-target-ports", "0"], 2, "is not a port"),
     (["--endpoint-selector", "a=b", "--endpoint-target-ports", "1,2,3,4,5,6,7,8,9"], 2, "at most 8"),
     (["--endpoint", ENGINE, "--ha-enable-leader-election"], 2, "--ha-enable-leader-election"),
+    (["--endpoint-selector", "a=b", "--endpoint-target-ports", "8000", "--ha-enable-leader-election"], 2, "POD_NAME"),
     (["--endpoint", ENGINE, "--metrics-client-ca-file", "x"], 2, '"metrics-client-ca-file" requires "metrics-cert-dir"'),
     (["--endpoint", ENGINE, "--metrics-cert-dir", "x", "--metrics-endpoint-auth=false"], 2, "without authentication"),
     (["--endpoint", ENGINE, "--config-file", "a", "--config-text", "b"], 2, "exclude each other"),

@@ -50,11 +50,11 @@ Result<bool> ConfigDiscovers(const ServeOptions& o) {
   return !loaded->discovery_file.empty();
 }
 
-// The pool's name where only a selector is given: the Deployment's, from this pod's name.
-std::string PoolOfPod(const std::string& pod) {
+// The Deployment's name, from its pod's: NAME-HASH-HASH. "" where it is not so.
+std::string DeploymentOf(const std::string& pod) {
   const size_t last = pod.rfind('-');
   const size_t before = last == std::string::npos || last == 0 ? last : pod.rfind('-', last - 1);
-  return before == std::string::npos || before == 0 ? "epp" : pod.substr(0, before);
+  return before == std::string::npos ? "" : pod.substr(0, before);
 }
 
 }  // namespace
@@ -132,7 +132,13 @@ Status ApplyClusterFlags(const ClusterFlags& c, bool needed, ServeOptions& o) {
   if (!c.pool_name.empty()) {
     o.pool_name = c.pool_name;
   } else if (!c.endpoint_selector.empty()) {
-    o.pool_name = PoolOfPod(pod);
+    const std::string deployment = DeploymentOf(pod);
+    if (deployment.empty() && c.leader_election) {
+      return Usage(
+          "--ha-enable-leader-election with --endpoint-selector: POD_NAME of the environment must "
+          "be the pod's name, DEPLOYMENT-HASH-HASH; the Lease is named after the Deployment");
+    }
+    o.pool_name = deployment.empty() ? "epp" : deployment;
   }
   if (local || none) {
     if (!c.leader_election) return {};
