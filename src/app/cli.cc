@@ -151,6 +151,7 @@ int UsageError(const CLI::App& root, const CLI::ParseError& error, const char* f
 
 int RunCli(int argc, char** argv) {
   BlockStopSignals();
+  RaiseOpenFilesLimit();
   CLI::App root("Routes LLM requests to the engine whose KV cache is warm for them.", "warmpath");
   root.set_version_flag("--version", VersionLine());
   root.require_subcommand(1);
