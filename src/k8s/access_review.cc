@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <deque>
 #include <map>
 #include <optional>
@@ -22,7 +23,9 @@ constexpr size_t kMaxTokenBytes = 32 << 10;
 constexpr size_t kMaxPathBytes = 4 << 10;
 constexpr size_t kMaxAnswerBytes = size_t{1} << 20;
 constexpr size_t kMaxKept = 1000;
-constexpr size_t kMaxCalls = 64;
+constexpr size_t kMaxCalls = 64;  // under way
+// The server bounds all that we ask, leases and watches too: reviews must not use it up.
+constexpr double kCallsPerSecond = 100;
 constexpr size_t kMaxWaiting = 1000;  // of all calls together
 constexpr Duration kCallTimeout = std::chrono::seconds(5);
 constexpr Duration kKeepGrants = std::chrono::seconds(60);
@@ -82,6 +85,7 @@ class AccessReviewerImpl final : public AccessReviewer {
  public:
   AccessReviewerImpl(Api& api, const Clock& clock, Registry& metrics)
       : api_(api),
+        clock_(clock),
         identities_(clock, kKeepGrants),
         strangers_(clock, kKeepRefusals),
         allowed_(clock, kKeepGrants),
@@ -170,7 +174,7 @@ class AccessReviewerImpl final : public AccessReviewer {
            const std::string& plural, JsonObject spec, std::function<Access(const Json&)> judge,
            Done done) {
     const auto found = reviews_.find(key);
-    const bool full = waiting_ >= kMaxWaiting || (found == reviews_.end() && Busy());
+    const bool full = waiting_ >= kMaxWaiting || (found == reviews_.end() && !MayCall());
     if (full) return done(Access::kUnavailable);
     ++waiting_;
     if (found != reviews_.end()) return found->second.waiting.push_back(std::move(done));
@@ -188,7 +192,17 @@ class AccessReviewerImpl final : public AccessReviewer {
                     Finish(key, Judge(plural, answer, judge));
                   });
   }
-  bool Busy() const { return reviews_.size() >= kMaxCalls; }
+
+  // True takes one call of those allowed.
+  bool MayCall() {
+    const TimePoint now = clock_.Now();
+    allowance_ =
+        std::min<double>(kMaxCalls, allowance_ + ToSeconds(now - filled_) * kCallsPerSecond);
+    filled_ = now;
+    if (reviews_.size() >= kMaxCalls || allowance_ < 1) return false;
+    allowance_ -= 1;
+    return true;
+  }
 
   Access Judge(const std::string& plural, const Result<ApiAnswer>& answer,
                const std::function<Access(const Json&)>& judge) {
@@ -221,6 +235,9 @@ class AccessReviewerImpl final : public AccessReviewer {
   }
 
   Api& api_;
+  const Clock& clock_;
+  double allowance_ = kMaxCalls;  // as of filled_
+  TimePoint filled_{};
   Kept<Identity> identities_;
   Kept<bool> strangers_, allowed_, forbidden_;
   const Counter counters_[4];  // by Access

@@ -3,7 +3,8 @@
 //
 // Loop-confined. Decisions are kept for a minute (refusals for ten seconds), at most 1,000 of each
 // kind, by the token's digest (tokens themselves are not kept), so that a scraper does not cost two
-// API calls a scrape. At most 64 calls are under way at once; what comes on top is unavailable.
+// API calls a scrape. At most 64 calls are under way at once, and 100 begin in a second; what comes
+// on top is unavailable.
 #pragma once
 
 #include <functional>

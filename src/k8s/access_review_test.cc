@@ -182,8 +182,29 @@ TEST_F(AccessReviewTest, AFloodOfTokensIsBounded) {
   EXPECT_EQ(unavailable, 200 - 64 + 2000 - (1000 - 64));
 }
 
+TEST_F(AccessReviewTest, AFloodOfTokensThatAreAnsweredIsPaced) {
+  auto flood = [&, token = 0]() mutable {
+    int answered = 0;
+    for (int i = 0; i < 200; ++i) {
+      answered += Ask(fmt::format("t{}", token++)) == Access::kUnauthenticated;
+    }
+    return answered;
+  };
+  EXPECT_EQ(flood(), 64);
+  EXPECT_EQ(flood(), 0);
+  clock_.Advance(std::chrono::milliseconds(300));
+  EXPECT_EQ(flood(), 30);
+  EXPECT_EQ(api_.requests.size(), 94u);
+  EXPECT_EQ(Ask("t0"), Access::kUnauthenticated) << "what is known costs no call";
+  clock_.Advance(std::chrono::milliseconds(20));
+  EXPECT_EQ(Ask("good"), Access::kAllowed);
+}
+
 TEST_F(AccessReviewTest, TokensThatAreKeptAreBoundedTheOldestGoFirst) {
-  for (int i = 0; i < 1001; ++i) Ask(fmt::format("stolen{}", i));
+  for (int i = 0; i < 1001; ++i) {
+    Ask(fmt::format("stolen{}", i));
+    clock_.Advance(std::chrono::microseconds(9500));
+  }
   const size_t asked = api_.requests.size();
   EXPECT_EQ(asked, 1001u);
   Ask("stolen1000");
