@@ -106,9 +106,7 @@ class HttpApiCall final : public ApiCall {
     const std::string& token = session_->credentials.Token(session_->clock.Now());
     if (!token.empty()) request.headers.Add("Authorization", "Bearer " + token);
     if (!request_.body.empty()) {
-      request.headers.Add("Content-Type", request_.method == "PATCH"
-                                              ? "application/merge-patch+json"
-                                              : "application/json");
+      request.headers.Add("Content-Type", "application/json");
       request.body = request_.body;
     }
     net::CallOptions options;

@@ -148,7 +148,6 @@ Result<Pod> ReadPod(const Json& object) {
     const codec::JsonArray& ips = ItemsOf(status, "podIPs");
     if (!ips.empty()) pod.ip = StringOr(ips.front(), "ip", "");
   }
-  pod.host_ip = StringOr(status, "hostIP", "");
   for (const Json& condition : ItemsOf(status, "conditions")) {
     if (FindString(condition, "type") == "Ready") {
       pod.ready = FindString(condition, "status") == "True";

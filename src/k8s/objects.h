@@ -27,8 +27,7 @@ Result<Meta> ReadMeta(const codec::Json& object);
 
 struct Pod {
   Meta meta;
-  std::string ip;  // "" while it has none
-  std::string host_ip;
+  std::string ip;         // "" while it has none
   bool ready = false;     // condition Ready is True
   uint32_t restarts = 0;  // of its containers, sidecars (init containers) not counted
   // Takes part in serving: Ready, with an address, not being deleted.

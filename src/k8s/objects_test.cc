@@ -29,7 +29,6 @@ TEST(ReadPod, TakesWhatServingNeeds) {
   EXPECT_EQ(pod->meta.labels.at("empty"), "");
   EXPECT_EQ(pod->meta.annotations.size(), 1u);
   EXPECT_EQ(pod->ip, "10.0.0.5");
-  EXPECT_EQ(pod->host_ip, "10.1.0.1");
   EXPECT_EQ(pod->restarts, 3u);
   EXPECT_TRUE(pod->serving());
 }
