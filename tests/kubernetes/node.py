@@ -22,17 +22,16 @@ class Node:
         self.addresses = network.Addresses()
         self.hosts = network.Hosts(directory / "hosts", {hub.NAME: network.OUTSIDE})
         self.ca = control_plane.ca
-        self.environment = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443", "KUBERNETES_SERVICE_PORT_HTTPS": "443"}
         self.complaints = []
         self.pods_changed = lambda: None  # called after every change
         self.stopping = False
         self.workers = {}  # uid -> PodWorker
-        self.held = set()  # uids that a test keeps from running
         self._lock = threading.Lock()
         self.proxy = network.Services(lambda: self.services.objects(), self.backends, self.hosts)
         self._register()
         self._serve_logs(control_plane)
         self.services = Watched(self.api, "/api/v1/services", lambda *_: self.proxy.wake())
+        self.services.synced.wait(30)
         self.pods = Watched(self.api, "/api/v1/pods", self._pod_changed)
         self.proxy.start()
 
@@ -64,6 +63,26 @@ class Node:
     def worker(self, namespace, name):
         with self._lock:
             return next((w for w in self.workers.values() if (w.namespace, w.name) == (namespace, name)), None)
+
+    def environment(self, pod):
+        """What the kubelet adds: the API server, and unless the pod says no, variables for every Service of its namespace."""
+        out = {}
+        for service in self.services.objects():
+            meta, address = service["metadata"], service["spec"].get("clusterIP", "None")
+            kubernetes = (meta["namespace"], meta["name"]) == ("default", "kubernetes")
+            linked = meta["namespace"] == pod["metadata"]["namespace"] and pod["spec"].get("enableServiceLinks", True)
+            if address == "None" or not (kubernetes or linked):
+                continue
+            name = meta["name"].upper().replace("-", "_")
+            ports = service["spec"]["ports"]
+            out.update({f"{name}_SERVICE_HOST": address, f"{name}_SERVICE_PORT": str(ports[0]["port"]),
+                        f"{name}_PORT": f"tcp://{address}:{ports[0]['port']}"})
+            for port in ports:
+                link = f"{name}_PORT_{port['port']}_TCP"
+                out.update({link: f"tcp://{address}:{port['port']}", f"{link}_PROTO": "tcp", f"{link}_PORT": str(port["port"]), f"{link}_ADDR": address})
+                if port.get("name"):
+                    out[f"{name}_SERVICE_PORT_{port['name'].upper().replace('-', '_')}"] = str(port["port"])
+        return out
 
     def backends(self, service, port):
         """[(address, port)] of the ready pods behind a Service's port."""

@@ -171,7 +171,7 @@ class PodWorker:
         if image is None:
             return None
         container = Container(self.directory, self.pod, spec, image, self.sandbox, mounted, self.node.hosts.path, self.node.ca)
-        environment = self._until_there(lambda: source.environment(spec, self.node.environment))
+        environment = self._until_there(lambda: source.environment(spec, self.node.environment(self.pod)))
         if environment is None:
             return None
         self.waiting.pop(spec["name"], None)
@@ -220,7 +220,7 @@ class PodWorker:
             if again and time.time() - container.started_at > min(10, 0.2 * 2 ** container.restarts):
                 container.restarted()
                 source = volumes.Source(self.api, self.pod, self.address, network.NODE_IP)
-                container.start(source.environment(container.spec, self.node.environment))
+                container.start(source.environment(container.spec, self.node.environment(self.pod)))
                 self.health[container.name] = Health(container, self.address)
 
     def _pause(self, seconds):

@@ -149,9 +149,11 @@ def test_a_rolling_restart_of_the_engines_loses_no_request(cluster, guide):
 def test_a_rolling_restart_of_the_picker_finds_the_engines_again(cluster, guide):
     guide.ask_until_cached(GUIDE_PROMPT, 2)
     old = guide.picker()["metadata"]["name"]
-    cluster.kubectl("rollout", "restart", "deployment/gaie-kv-events-epp", "-n", NAMESPACE)
-    cluster.kubectl("rollout", "status", "deployment/gaie-kv-events-epp", "-n", NAMESPACE, "--timeout", "180s")
-    wait_until(lambda: old not in [p["metadata"]["name"] for p in cluster.api.items(path("Pod", NAMESPACE))], "the old picker is gone", 180)
+    with Background(lambda: guide.send("short", max_tokens=2).status_code) as load:
+        cluster.kubectl("rollout", "restart", "deployment/gaie-kv-events-epp", "-n", NAMESPACE)
+        cluster.kubectl("rollout", "status", "deployment/gaie-kv-events-epp", "-n", NAMESPACE, "--timeout", "180s")
+        wait_until(lambda: old not in [p["metadata"]["name"] for p in cluster.api.items(path("Pod", NAMESPACE))], "the old picker is gone", 180)
+    assert set(load.results) == {200}, load.results
     guide.wait_endpoints(2)
     fresh = "After the restart. " + GUIDE_PROMPT
     guide.ask_until_cached(fresh, 3)
