@@ -1,6 +1,6 @@
 # Sourced by ./dev: run_kubernetes runs the tests in tests/kubernetes against a real kube-apiserver, kube-controller-manager and etcd,
 # with the guide's charts installed by the real helm and helmfile. Its last line is "kubernetes: ran" or "kubernetes: SKIPPED (reason)".
-# The first run builds the control plane and helmfile from source (see CONTRIBUTING.md); both stay in .deps.
+# The first run builds the control plane and helmfile from source (17 minutes of processor time; see CONTRIBUTING.md); both stay in .deps.
 
 KUBE=$DEPS/kubernetes
 KUBERNETES_VERSION=v1.35.4
@@ -55,7 +55,9 @@ kubernetes_inputs() {
 
 setup_kubernetes() {
   mkdir -p "$KUBE/bin"
-  part network-tools 1 setup_network_tools
+  setup_network_tools || return 1
+  # A link into the virtual environment, which may have been made anew since.
+  [ -x "$KUBE/bin/etcd" ] || rm -f "$DEPS/stamps/etcd"
   part etcd "$(cat tests/kubernetes/requirements.txt)" setup_etcd
   part kube-apiserver "$(kubernetes_inputs kube-apiserver)" setup_kube_apiserver
   part helmfile "$(kubernetes_inputs helmfile)" setup_helmfile
@@ -76,13 +78,13 @@ run_kubernetes() {
   local lacks status=0
   lacks=$(kubernetes_lacks)
   if [ -n "$lacks" ]; then echo "kubernetes: SKIPPED ($lacks)"; return 0; fi
-  setup_kubernetes
+  setup_kubernetes || return 1
   # Bridge, pods' links and services' rules need the kernel's help.
   if ! kubernetes_namespaces sh -c 'ip link add br0 type bridge && ip link add pod0 type veth && nft add table t && nft "add chain t c { type nat hook output priority -100; }"' 2>/dev/null; then
     echo "kubernetes: SKIPPED (this machine's kernel gives no bridge, veth or nftables)"
     return 0
   fi
-  build warmpath
+  build warmpath || return 1
   say "tests against a real Kubernetes API server"
   WARMPATH_BIN=$PWD/$(build_dir)/bin/warmpath WARMPATH_KUBERNETES_NAMESPACES=1 \
     kubernetes_namespaces "$DEPS/venv/bin/python" -m pytest tests/kubernetes --durations=8 "$@" || status=$?
@@ -96,5 +98,5 @@ check_kubernetes() {
     echo "kubernetes: SKIPPED (the control plane is not built here; ./dev test kubernetes builds it, WARMPATH_KUBERNETES=1 makes ./dev check do so)"
     return 0
   fi
-  run_kubernetes
+  ( run_kubernetes )  # what dies in it must not end the check without its last lines
 }
