@@ -176,7 +176,8 @@ TEST_F(FleetChangeTest, TheSameNameElsewhereIsANewEndpoint) {
   fleet.SetEndpoints({Spec("a", "10.0.0.1", 1), Spec("b", "10.0.0.2", 1)});
   const auto ids = [&] {
     std::vector<EndpointId> all;
-    for (const auto& endpoint : fleet.snapshot()->endpoints) all.push_back(endpoint->id);
+    const auto snapshot = fleet.snapshot();
+    for (const auto& endpoint : snapshot->endpoints) all.push_back(endpoint->id);
     return all;
   };
   EXPECT_THAT(ids(), testing::ElementsAre(1, 2));
@@ -408,7 +409,8 @@ TEST_F(FleetChangeTest, AsksAllEndpointsTogetherNoMoreThanAllowed) {
   ASSERT_TRUE(Eventually([&] { return engine.scrapes >= 60; }));
   const auto taken = std::chrono::steady_clock::now() - began;
   EXPECT_GE(taken, milliseconds(900));
-  for (const auto& endpoint : fleet.snapshot()->endpoints) {
+  const auto snapshot = fleet.snapshot();
+  for (const auto& endpoint : snapshot->endpoints) {
     EXPECT_EQ(endpoint->health, Health::kHealthy) << endpoint->name();
   }
 }
