@@ -17,9 +17,9 @@ inline constexpr int kExitUsage = 2;
 // Blocks SIGINT and SIGTERM in the calling thread and all threads it starts later; call first in
 // main. SIGPIPE is ignored.
 void BlockStopSignals();
-// Sockets are files: takes the whole of the hard limit on open files, as most systems' soft limit of
-// 1,024 is a hundred engines' worth. Call before threads start; the limits stay as they are where
-// that is refused.
+// Sockets are files: takes the whole of the hard limit on open files, as most systems' soft limit
+// of 1,024 is a hundred engines' worth. Call before threads start; the limits stay as they are
+// where that is refused.
 void RaiseOpenFilesLimit();
 // Waits for SIGINT or SIGTERM. From then on a second one ends the process at once with
 // kExitRuntime.
