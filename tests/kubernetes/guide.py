@@ -13,8 +13,9 @@ NAMESPACE = "llm-d-precise"
 
 
 class Guide:
-    def __init__(self, cluster, namespace=NAMESPACE, postfix="", environment="sim"):
+    def __init__(self, cluster, namespace=NAMESPACE, postfix="", environment="sim", state=""):
         self.cluster, self.namespace, self.environment = cluster, namespace, environment
+        self.state = ["--state-values-set", state] if state else []
         self.env = {"NAMESPACE": namespace, **({"RELEASE_NAME_POSTFIX": postfix} if postfix else {})}
         self.name = postfix or "kv-events"
         self.epp_label = f"inferencepool=gaie-{self.name}-epp"
@@ -24,7 +25,7 @@ class Guide:
 
     def helmfile(self, *args, environment=True):
         chosen = ["-e", self.environment] if environment and self.environment else []
-        return self.cluster.helmfile(*args, *chosen, "-n", self.namespace, **self.env)
+        return self.cluster.helmfile(*args, *chosen, *self.state, "-n", self.namespace, **self.env)
 
     def apply(self):
         self.helmfile("apply")

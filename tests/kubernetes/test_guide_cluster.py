@@ -104,6 +104,19 @@ def test_streaming_and_models_through_the_gateway(guide):
     assert answer.status_code == 200 and lines[-1] == "data: [DONE]"
 
 
+def test_a_model_rewrite_is_obeyed_and_forgotten(cluster, guide):
+    where = path(("apis/llm-d.ai/v1alpha2", "inferencemodelrewrites"), NAMESPACE)
+    cluster.api.create(where, {
+        "apiVersion": "llm-d.ai/v1alpha2", "kind": "InferenceModelRewrite", "metadata": {"name": "alias"},
+        "spec": {"poolRef": {"name": "gaie-kv-events"}, "rules": [{"matches": [{"model": {"value": "alias"}}], "targets": [{"modelRewrite": MODEL, "weight": 1}]}]}},
+        ok=())
+    wait_until(lambda: guide.send("short", model="alias").status_code == 200, lambda: f"the alias is known: {guide.log()}")
+    fields = json.loads(guide.score_lines()[-1].split("\t")[-1])
+    assert (fields["model"], fields["resolvedTargetModel"]) == ("alias", MODEL)
+    cluster.api.delete(f"{where}/alias")
+    wait_until(lambda: guide.send("short", model="alias").status_code != 200, "the alias is gone")
+
+
 def test_the_hub_saw_the_secrets_token(cluster, guide):
     assert cluster.hub.asked and {authorization for _, authorization in cluster.hub.asked} == {"Bearer hf_test"}
 

@@ -129,13 +129,15 @@ def test_the_last_known_pods_serve_while_the_api_is_away(cluster, namespace):
     assert install.pickers()[0].name == picker.name
 
 
-def test_the_guide_in_its_default_environment_with_vllms_command_line(cluster, namespace):
-    guide = Guide(cluster, namespace=namespace, environment=None)
+def test_the_guide_in_its_default_environment_with_vllms_command_line_and_the_older_pool(cluster, namespace):
+    older = "inference.networking.x-k8s.io/v1alpha2"
+    guide = Guide(cluster, namespace=namespace, environment=None, state=f"inferencePool.apiVersion={older}")
     guide.apply()
     guide.wait_installed()
     pods = cluster.pods(namespace, guide.decode_label)
     words = " ".join(w for c in pods[0]["spec"]["containers"] for w in [*c.get("command", []), *c.get("args", [])])
     assert words.startswith("vllm serve Qwen/Qwen3-0.6B") and f"gaie-kv-events-epp.{namespace}.svc.cluster.local:5557" in words
+    assert "gaie-kv-events" in cluster.kubectl("get", f"inferencepools.{older.split('/')[0]}", "-n", namespace)
     assert guide.ask()[1] is None
     scores = guide.ask_until_cached(GUIDE_PROMPT, 2)
     assert set(scores) <= guide.engine_ips()
