@@ -234,14 +234,17 @@ TEST_F(HttpStreamingTest, AServerThatDoesNotReadHoldsTheSenderBack) {
   Send(std::nullopt);
   const std::string piece(256 << 10, 'x');
   size_t written = 0;
-  while (Write(piece) <= kUploadHighWater) {
-    written += piece.size();
-    ASSERT_LT(written, size_t{64} << 20);
-  }
-  EXPECT_EQ(drained_, 0);
   ASSERT_TRUE(Eventually([&] { return requests_ == 1; }));
+  int drained = 0;
+  do {  // the kernel's buffers may grow and take more
+    drained = drained_;
+    while (Write(piece) <= kUploadHighWater) {
+      written += piece.size();
+      ASSERT_LT(written, size_t{64} << 20);
+    }
+  } while (drained_ != drained);
   loop_.Run([&] { held->ReadBody([](std::string_view) {}, [&] { held->Respond(200, {}, ""); }); });
-  EXPECT_TRUE(Eventually([&] { return drained_ == 1; }));
+  EXPECT_TRUE(Eventually([&] { return drained_ > drained; }));
   End();
   EXPECT_TRUE(Eventually([&] { return status_ == 200; }));
   loop_.Run([&] { held.reset(); });
