@@ -21,18 +21,27 @@ def path(kind, namespace=None, name=None, sub=None):
 
 
 class Api:
-    def __init__(self, server, ca, cert=None, key=None, token=None):
+    def __init__(self, server, ca, cert=None, key=None, patience=0):
+        """`patience`: seconds for which a request is tried again while the server is away."""
+        self.patience = patience
         context = ssl.create_default_context(cafile=str(ca))
         if cert:
             context.load_cert_chain(str(cert), str(key))
-        headers = {"authorization": f"Bearer {token}"} if token else {}
-        self.client = httpx.Client(base_url=server, verify=context, headers=headers, timeout=30, trust_env=False,
+        self.client = httpx.Client(base_url=server, verify=context, timeout=30, trust_env=False,
                                    limits=httpx.Limits(max_connections=None))
 
     def request(self, method, where, body=None, params=None, kind="application/json", ok=()):
         """The decoded answer; raises on a status that is neither success nor in `ok`."""
         content = None if body is None else json.dumps(body)
-        answer = self.client.request(method, where, content=content, params=params, headers={"content-type": kind} if content else {})
+        end = time.monotonic() + self.patience
+        while True:
+            try:
+                answer = self.client.request(method, where, content=content, params=params, headers={"content-type": kind} if content else {})
+                break
+            except httpx.TransportError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.2)
         if answer.status_code >= 300 and answer.status_code not in ok:
             raise RuntimeError(f"{method} {where}: {answer.status_code} {answer.text[:600]}")
         return answer.json() if answer.text.startswith("{") else answer.text

@@ -79,6 +79,8 @@ class ControlPlane:
         self.kubeconfig = directory / "kubeconfig"
         self.write_kubeconfig(self.kubeconfig)
         self.api = Api(self.server, self.ca, self.admin_cert, self.admin_key)
+        # Of the node's programs, which outlive a time without it.
+        self.patient_api = Api(self.server, self.ca, self.admin_cert, self.admin_key, patience=120)
 
     def write_kubeconfig(self, where):
         encode = lambda path: base64.b64encode(path.read_bytes()).decode()  # noqa: E731

@@ -18,7 +18,7 @@ class Node:
 
     def __init__(self, control_plane, directory, name="node-1"):
         self.name, self.directory = name, directory
-        self.api = control_plane.api
+        self.api = control_plane.patient_api
         self.addresses = network.Addresses()
         self.hosts = network.Hosts(directory / "hosts", {hub.NAME: network.OUTSIDE})
         self.ca = control_plane.ca
