@@ -26,6 +26,7 @@ class FakeEvents final : public events::EventsManager {
   uint32_t block_size(fleet::EndpointId) const override { return kBlock; }
   uint16_t bound_port() const override { return 0; }
   void Start() override {}
+  void Unbind() override {}
   void Stop() override {}
 
   std::vector<events::PublisherStatus> statuses;

@@ -429,7 +429,9 @@ std::string ServeInstance::health_address() const {
 }
 void ServeInstance::BeginDrain() {
   Impl& s = *impl_;
-  if (s.draining.exchange(true) || s.cluster == nullptr || !s.started.load()) return;
+  if (s.draining.exchange(true) || !s.started.load()) return;
+  s.events->Unbind();
+  if (s.cluster == nullptr) return;
   auto released = std::make_shared<std::promise<void>>();
   s.control->Post([&s, released] { s.cluster->Stop([released] { released->set_value(); }); });
   released->get_future().wait_for(kReleaseTimeout);

@@ -109,8 +109,9 @@ class ServeInstance {
   // "host:port" of ext_proc and of health; "" without a picker.
   std::string grpc_address() const;
   std::string health_address() const;
-  // Health answers NOT_SERVING from now on ("liveness" excepted), the lease is given back, the
-  // endpoints stay as they are; everything else goes on. Waits for at most two seconds.
+  // Health answers NOT_SERVING from now on ("liveness" excepted), the lease is given back,
+  // engines that publish to us are let go, the endpoints stay as they are; everything else goes on.
+  // Waits for at most two seconds.
   void BeginDrain();
   // ext_proc connections open; 0 without a picker.
   size_t grpc_connections() const;

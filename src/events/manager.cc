@@ -61,6 +61,9 @@ class ManagerImpl final : public EventsManager {
   uint16_t bound_port() const override {
     return options_.bind.empty() ? 0 : workers_[0]->bound_port();
   }
+  void Unbind() override {
+    if (!options_.bind.empty()) workers_[0]->Unbind();
+  }
   void Start() override {
     for (const auto& worker : workers_) worker->Start();
   }

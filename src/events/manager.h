@@ -76,6 +76,9 @@ class EventsManager {
   // Port actually bound in bind mode (for tcp://*:0), 0 otherwise.
   virtual uint16_t bound_port() const = 0;
   virtual void Start() = 0;
+  // For a router that leaves while others stay: engines that connected to it are let go, so that
+  // they connect to its successor now. What is dialled goes on. Any thread.
+  virtual void Unbind() = 0;
   virtual void Stop() = 0;
 };
 

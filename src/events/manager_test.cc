@@ -327,6 +327,40 @@ TEST_F(ManagerTest, BoundSocketTakesPublishersThatProveTheirAddress) {
   EXPECT_EQ(index_.stats().blocks, 2u);
 }
 
+TEST_F(ManagerTest, EnginesMoveToTheSuccessorOfARouterThatLeaves) {
+  EventsOptions options;
+  options.bind = "tcp://127.0.0.1:*";
+  Make(options);
+  Set({Life(1, "uid-a#0")});
+  FakeEngine engine(1, "kv@127.0.0.1@m");
+  engine.Connect(manager_->bound_port());
+  engine.AwaitSubscriber();
+  engine.Publish(0);
+  ASSERT_TRUE(Eventually([&] { return Resident({1, 0}, 1) == 1; }));
+
+  manager_->Unbind();
+  index::KvIndex index(1 << 20);
+  Registry registry;
+  options.bind = "tcp://127.0.0.1:" + std::to_string(manager_->bound_port());
+  std::unique_ptr<EventsManager> successor;
+  ASSERT_TRUE(Eventually([&] {
+    auto made = EventsManager::Create(options, index, registry, SystemClock());
+    if (made) successor = std::move(*made);
+    return successor != nullptr;
+  }));
+  successor->Start();
+  fleet::Snapshot snapshot;
+  snapshot.endpoints = {Life(1, "uid-a#0")};
+  successor->SetEndpoints(snapshot);
+  uint32_t n = 1;
+  EXPECT_TRUE(Eventually([&] {
+    engine.Publish(n++);
+    return successor->status().front().received > 0;
+  }));
+  EXPECT_EQ(Resident({1, 0}, 1), 1u);  // what the leaving router knew, it still knows
+  successor->Stop();
+}
+
 TEST_F(ManagerTest, ABoundConnectionOfAFormerLifeIsNotHeardForTheNext) {
   EventsOptions options;
   options.bind = "tcp://127.0.0.1:*";

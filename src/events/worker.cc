@@ -51,7 +51,9 @@ Status Worker::Bind(const std::string& address) {
   WP_TRY(bound_, ZmqSocket::Open(context_, ZMQ_SUB, limits));
   WP_RETURN_IF_ERROR(bound_.Subscribe("kv@"));
   WP_TRY(bound_monitor_, bound_.Monitor(context_, name_ + "-bound-monitor"));
-  return bound_.Bind(address);
+  WP_RETURN_IF_ERROR(bound_.Bind(address));
+  bound_port_ = bound_.bound_port();
+  return {};
 }
 
 void Worker::Start() {
@@ -69,9 +71,18 @@ void Worker::Stop() {
   } else {
     slots_.clear();
   }
+  CloseBound();
+}
+
+void Worker::CloseBound() {
+  if (!bound_) return;
   bound_.StopMonitor();
   bound_.Close();
   bound_monitor_.Close();
+}
+
+void Worker::Unbind() {
+  Post([this] { CloseBound(); });
 }
 
 void Worker::Post(std::function<void()> command) {
@@ -361,6 +372,7 @@ void Worker::Tick() {
     Redial(*slot);
     depth += static_cast<double>(slot->publisher->kept_messages());
     if (!slot->publisher->watch().SilenceBegins(now, options_.silent_after)) continue;
+    if (slot->events_address.empty() && !bound_) continue;  // it is we who do not listen
     WP_LOG(kWarn, "events",
            "engine gets traffic but sends no KV events: start it with --kv-events-config "
            "'{\"enable_kv_cache_events\":true,\"publisher\":\"zmq\",\"endpoint\":\"tcp://"

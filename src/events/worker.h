@@ -1,8 +1,8 @@
 // One thread of event ingestion: polls the sockets of its publishers and drives their state
 // machines. The first worker also owns the bound socket.
 //
-// Commands (Add, Remove, SetCandidates) may be given from any thread and run on the worker's;
-// before Start they wait.
+// Commands (Add, Remove, SetCandidates, Unbind) may be given from any thread and run on the
+// worker's; before Start they wait.
 #pragma once
 
 #include <functional>
@@ -43,7 +43,7 @@ class Worker {
 
   // Before Start.
   Status Bind(const std::string& address);
-  uint16_t bound_port() const { return bound_ ? bound_.bound_port() : 0; }
+  uint16_t bound_port() const { return bound_port_; }  // 0: not bound
 
   void Start();
   void Stop();
@@ -51,6 +51,8 @@ class Worker {
   void Add(std::shared_ptr<Slot> slot);
   void Remove(std::shared_ptr<Slot> slot);
   void SetCandidates(std::vector<BoundIdentity::Candidate> candidates);
+  // Closes the bound socket and its connections.
+  void Unbind();
 
  private:
   void Post(std::function<void()> command) EXCLUDES(mutex_);
@@ -59,6 +61,7 @@ class Worker {
   void Poll();
   void Open(Slot& slot);
   void CloseSockets(Slot& slot);
+  void CloseBound();
   void Redial(Slot& slot);
   void ReadMonitor(Slot& slot);
   // Both: true when messages may be left over.
@@ -76,6 +79,7 @@ class Worker {
   const Clock& clock_;
   const std::string name_;
   ZmqSocket bound_, bound_monitor_;
+  uint16_t bound_port_ = 0;
   BoundIdentity identity_;
   BoundConnections connections_;
   std::vector<std::shared_ptr<Slot>> slots_;

@@ -27,6 +27,7 @@ class FakeEvents final : public events::EventsManager {
   uint32_t block_size(fleet::EndpointId) const override { return 16; }
   uint16_t bound_port() const override { return 0; }
   void Start() override {}
+  void Unbind() override {}
   void Stop() override {}
 };
 
