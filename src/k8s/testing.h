@@ -346,7 +346,8 @@ class FakeApi final : public Api {
         next = version + "/" + name;
         break;
       }
-      items += (items.empty() ? "" : ",") + codec::DumpJson(object);
+      if (!items.empty()) items += ',';
+      items += codec::DumpJson(object);
     }
     return {200,
             {},
