@@ -1,5 +1,6 @@
 """A router whose endpoints come from the Kubernetes API: pods come, go, restart and change; the API goes away; kinds are missing; replicas elect a leader."""
 
+import ssl
 import time
 
 import httpx
@@ -7,6 +8,7 @@ import pytest
 
 from fake_kube import LLMD_GROUP, NAMESPACE, OLD_GROUP, FakeKube, objective, pod, pool, rewrite
 from harness import DEADLINE, MODEL, PARAGRAPH, ROOT, free_port, wait_until
+from test_envoy import certificate
 from test_epp import health, proto  # noqa: F401  (proto is a fixture)
 
 POOL = "gaie-kv-events"
@@ -194,6 +196,17 @@ def test_who_may_read_the_metrics_port(start, engines, kube, tmp_path):
     assert [status("/metrics"), status("/metrics", "unknown"), status("/metrics", "curious"), status("/metrics", "prometheus")] == [401, 401, 403, 200]
     assert status("/api/v1/endpoints") == 401
     assert "prometheus" not in picker.log()
+
+
+def test_the_metrics_port_speaks_tls_alone_when_told_to(start, tmp_path):
+    certificate(tmp_path, "localhost")
+    router = start.serve("--metrics-cert-dir", tmp_path, engines=["http://127.0.0.1:1,events=none"], tokenizer=False)
+    port = router.api.rsplit(":", 1)[1]
+    assert router.api.startswith("https://")
+    trusted = ssl.create_default_context(cafile=tmp_path / "ca.crt")
+    assert httpx.get(f"https://localhost:{port}/healthz", verify=trusted, timeout=DEADLINE).status_code == 200
+    with pytest.raises(httpx.HTTPError):
+        httpx.get(f"http://localhost:{port}/healthz", timeout=DEADLINE)
 
 
 def test_one_replica_leads_and_the_other_takes_over(start, engines, kube, tmp_path, proto):  # noqa: F811
