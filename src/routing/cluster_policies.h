@@ -6,7 +6,8 @@
 
 namespace warmpath::routing {
 
-// Objectives by name; rewrites with what their order depends on, the oldest object first.
+// Objectives by name; rewrites with the age that Policies::Rewrite ranks them by. Objects that are
+// being deleted are left out.
 Policies PoliciesOfCluster(const k8s::PoolView& view);
 
 }  // namespace warmpath::routing
