@@ -366,6 +366,21 @@ size_t KvIndex::Store(Holder holder, Tier tier, uint32_t group, kv::BlockKey par
   return admitted;
 }
 
+std::optional<Parent> KvIndex::FindParent(Holder holder, uint32_t group,
+                                          kv::EngineHash hash) const {
+  const auto key = Find(holder, group, hash);
+  if (!key) return std::nullopt;
+  return Parent{*key, 0};
+}
+
+size_t KvIndex::Store(Holder holder, Tier tier, uint32_t group, const Parent& parent,
+                      std::span<const kv::EngineHash> hashes, std::span<const kv::BlockKey> keys) {
+  WP_CHECK(hashes.size() == keys.size());
+  std::vector<BlockAlias> blocks(keys.size());
+  for (size_t i = 0; i < keys.size(); ++i) blocks[i] = {keys[i], hashes[i]};
+  return Store(holder, tier, group, parent.key, blocks);
+}
+
 size_t KvIndex::StoreKnown(Holder holder, Tier tier, uint32_t group,
                            std::span<const kv::EngineHash> hashes) {
   size_t admitted = 0;
@@ -505,6 +520,10 @@ std::vector<HolderMatch> KvIndex::Match(std::span<const kv::BlockKey> keys) cons
     if (walk.match.expected_blocks > 0) matches.push_back(walk.match);
   }
   return matches;
+}
+
+void KvIndex::Match(std::span<const kv::BlockKey> keys, std::vector<HolderMatch>& out) const {
+  out = Match(keys);
 }
 
 HoldId KvIndex::Hold(Holder holder, std::span<const kv::BlockKey> keys) {

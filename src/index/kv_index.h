@@ -44,6 +44,13 @@ struct BlockAlias {
   kv::EngineHash hash;
 };
 
+// A block as the place where a chain goes on. `at` is the index's own hint where the block lies:
+// 0 = none; an outdated one costs time, never exactness.
+struct Parent {
+  kv::BlockKey key = 0;
+  uint64_t at = 0;
+};
+
 // How far one holder's cache covers a prompt, in blocks from block 0 without a hole.
 struct HolderMatch {
   Holder holder;
@@ -80,6 +87,13 @@ class KvIndex {
   // tier).
   std::optional<kv::BlockKey> Find(Holder holder, uint32_t group, kv::EngineHash hash) const;
 
+  // The same as a parent to store under.
+  std::optional<Parent> FindParent(Holder holder, uint32_t group, kv::EngineHash hash) const;
+
+  // Consecutive blocks of one chain now resident, block i being `keys[i]`, announced as
+  // `hashes[i]` (same length). Returns how many residencies are new.
+  size_t Store(Holder holder, Tier tier, uint32_t group, const Parent& parent,
+               std::span<const kv::EngineHash> hashes, std::span<const kv::BlockKey> keys);
   // Consecutive blocks of one chain now resident; `parent` is the key before the first (a root key
   // for block 0). Returns how many residencies are new.
   size_t Store(Holder holder, Tier tier, uint32_t group, kv::BlockKey parent,
@@ -101,6 +115,9 @@ class KvIndex {
   // Coverage of `keys` (a chain from block 0) by every holder with at least one block, resident or
   // held; ordered by holder. Marks the blocks as recently used.
   std::vector<HolderMatch> Match(std::span<const kv::BlockKey> keys) const;
+
+  // The same into `out`, whose memory is used again.
+  void Match(std::span<const kv::BlockKey> keys, std::vector<HolderMatch>& out) const;
 
   // Speculative blocks: what a holder will have once the request just routed to it was prefilled.
   // Counted in expected_blocks only. `keys` is a chain from block 0. Returns 0, which Release

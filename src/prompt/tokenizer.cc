@@ -115,6 +115,15 @@ Result<std::vector<uint64_t>> Tokenizer::CutPoints(std::string_view text, size_t
   return ends.items<uint64_t>();
 }
 
+const Tokenizer::ContentRules& Tokenizer::content_rules() const {
+  static const ContentRules kUnproven{false, {}, "the template was not examined"};
+  return kUnproven;
+}
+
+bool Tokenizer::cuts_between_words() const {
+  return false;
+}
+
 bool Tokenizer::has_chat_template() const {
   return impl_->info.chat_template_size > 0;
 }

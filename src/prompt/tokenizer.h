@@ -47,6 +47,21 @@ class Tokenizer {
   // ending with a special token. Encoding the pieces and the rest one by one, without added special
   // tokens, gives the ids of the whole text. Empty for tokenizers where that does not hold.
   Result<std::vector<uint64_t>> CutPoints(std::string_view text, size_t min_bytes) const;
+  // What the chat template does with the texts of messages. Found by reading the template and
+  // proven on canned conversations when it is loaded.
+  struct ContentRules {
+    // A text that is neither empty nor begins or ends with white space (Python's str.isspace) and
+    // holds none of `marks` comes out as it went in, any number of times or not at all, and
+    // nothing else in the rendered text depends on it.
+    bool opaque = false;
+    std::vector<std::string> marks;
+    std::string reason;  // why not opaque
+  };
+  const ContentRules& content_rules() const;
+  // Whether text may be cut between an ASCII letter and a single space that an ASCII letter
+  // follows, outside special tokens: encoding both sides one by one gives the ids of the whole.
+  // Known of the pre-tokenizer's pattern, and proven on canned texts when it is loaded.
+  bool cuts_between_words() const;
   bool has_chat_template() const;
   std::string_view chat_template() const;
 
