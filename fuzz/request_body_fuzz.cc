@@ -95,7 +95,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (with && !view && api == Api::kChatCompletions) std::abort();
   if (!with) return 0;
   for (size_t i = 0; i < with->size(); ++i) {
-    if (with->at(i).ids != without->at(i).ids) std::abort();
+    if (with->at(i).ids() != without->at(i).ids()) std::abort();
   }
   return 0;
 }

@@ -72,10 +72,11 @@ int TokenizeLocally(const ClientCommand& command, prompt::Api api, const std::st
   if (!prompts) return ReportError(prompts.error());
   for (const prompt::EncodedPrompt& prompt : *prompts) {
     if (command.json) {
-      fmt::print("{{\"text\":{},\"token_ids\":[{}]}}\n", JsonQuote(prompt.text),
-                 fmt::join(prompt.ids, ","));
+      fmt::print("{{\"text\":{},\"token_ids\":[{}]}}\n", JsonQuote(prompt.text()),
+                 fmt::join(prompt.ids(), ","));
     } else {
-      fmt::print("{}\n{} tokens: {}\n", prompt.text, prompt.ids.size(), fmt::join(prompt.ids, " "));
+      fmt::print("{}\n{} tokens: {}\n", prompt.text(), prompt.token_count(),
+                 fmt::join(prompt.ids(), " "));
     }
   }
   return kExitOk;

@@ -252,21 +252,18 @@ struct Encoder::Impl {
     if (text.size() > kMaxTextBytes || HasOverlongWord(text)) {
       return TooLong();
     }
-    EncodedPrompt prompt;
-    WP_TRY(prompt.ids, add_special_tokens ? tokenizer->Encode(text, true) : EncodePieces(text));
-    if (truncate_to > 0 && prompt.ids.size() > truncate_to) {
+    WP_TRY(auto ids, add_special_tokens ? tokenizer->Encode(text, true) : EncodePieces(text));
+    if (truncate_to > 0 && ids.size() > truncate_to) {
       if (add_special_tokens) {
         // The engine truncates before it adds; only where nothing is added is that the same.
         WP_TRY(const auto plain, tokenizer->Encode(text, false));
-        if (plain != prompt.ids) {
+        if (plain != ids) {
           return Fail(Code::kUnsupported, "truncate_prompt_tokens with added special tokens");
         }
       }
-      prompt.ids.erase(prompt.ids.begin(),
-                       prompt.ids.end() - static_cast<std::ptrdiff_t>(truncate_to));
+      ids.erase(ids.begin(), ids.end() - static_cast<std::ptrdiff_t>(truncate_to));
     }
-    prompt.text = std::move(text);
-    return prompt;
+    return EncodedPrompt(std::move(ids), std::move(text));
   }
 
   Result<std::vector<EncodedPrompt>> EncodeChat(std::string_view body) const {
@@ -289,7 +286,7 @@ struct Encoder::Impl {
       WP_TRY(auto prompt, EncodeText(std::move(text), read->add_special_tokens, read->truncate_to));
       prompts.push_back(std::move(prompt));
     }
-    for (auto& ids : read->ids) prompts.push_back(EncodedPrompt{.text = {}, .ids = std::move(ids)});
+    for (auto& ids : read->ids) prompts.emplace_back(std::move(ids));
     return prompts;
   }
 
@@ -297,7 +294,7 @@ struct Encoder::Impl {
     auto ids = ReadGenerate(body, tokenizer->vocab_size());
     if (!ids) return tl::unexpected<Error>(AsRefusal(ids.error()));
     std::vector<EncodedPrompt> prompts;
-    prompts.push_back(EncodedPrompt{.text = {}, .ids = std::move(*ids)});
+    prompts.emplace_back(std::move(*ids));
     return prompts;
   }
 };

@@ -11,16 +11,11 @@
 
 #include "base/result.h"
 #include "kv/types.h"
+#include "prompt/encoded_prompt.h"
 #include "prompt/request.h"
 #include "prompt/tokenizer.h"
 
 namespace warmpath::prompt {
-
-struct EncodedPrompt {
-  std::string
-      text;  // rendered chat or completion text; empty for prompts given as ids. Never logged.
-  std::vector<kv::TokenId> ids;
-};
 
 struct EncoderOptions {
   size_t cache_bytes = size_t{64} << 20;  // rendered prefixes and their ids; 0: no cache

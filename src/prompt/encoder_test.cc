@@ -33,14 +33,14 @@ class TinyEncoder : public testing::Test {
     EXPECT_TRUE(prompts.has_value()) << body << ": " << prompts.error().message;
     std::vector<std::vector<kv::TokenId>> ids;
     if (prompts) {
-      for (auto& prompt : *prompts) ids.push_back(std::move(prompt.ids));
+      for (auto& prompt : *prompts) ids.push_back(prompt.ids());
     }
     return ids;
   }
   static std::string Chat(std::string_view body) {
     auto prompts = encoder_->Encode(Api::kChatCompletions, body);
     EXPECT_TRUE(prompts.has_value()) << body << ": " << prompts.error().message;
-    return prompts ? prompts->at(0).text : "";
+    return prompts ? prompts->at(0).text() : "";
   }
   static Code Refusal(Api api, std::string_view body) {
     const auto prompts = encoder_->Encode(api, body);
@@ -172,8 +172,8 @@ TEST_F(TinyEncoder, TakesTheIdsOfAGenerateBody) {
       Api::kGenerate, R"({"token_ids":[9],"token_ids":[1,2,3],"features":null,"stream":true})");
   ASSERT_TRUE(prompts) << prompts.error().message;
   ASSERT_EQ(prompts->size(), 1u);
-  EXPECT_EQ(prompts->at(0).ids, (std::vector<kv::TokenId>{1, 2, 3}));
-  EXPECT_EQ(prompts->at(0).text, "");
+  EXPECT_EQ(prompts->at(0).ids(), (std::vector<kv::TokenId>{1, 2, 3}));
+  EXPECT_EQ(prompts->at(0).text(), "");
   for (const char* body :
        {"{}", R"({"token_ids":[]})", R"({"token_ids":null})", R"({"token_ids":"1"})",
         R"({"token_ids":[1,-1]})", R"({"token_ids":[1,1000000]})", R"({"token_ids":[1]]})"}) {
@@ -260,15 +260,15 @@ TEST_P(CachedEncoder, GivesTheSameIdsAsWithoutACacheForGrowingConversations) {
       const auto without = plain.Encode(Api::kChatCompletions, body);
       ASSERT_EQ(with.has_value(), without.has_value());
       if (with) {
-        ASSERT_EQ(with->at(0).ids, without->at(0).ids) << body;
-        ASSERT_EQ(with->at(0).ids, tokenizer->Encode(with->at(0).text, false).value());
-        cuts += tokenizer->CutPoints(with->at(0).text, 256)->size();
+        ASSERT_EQ(with->at(0).ids(), without->at(0).ids()) << body;
+        ASSERT_EQ(with->at(0).ids(), tokenizer->Encode(with->at(0).text(), false).value());
+        cuts += tokenizer->CutPoints(with->at(0).text(), 256)->size();
       }
       text += content;
       const std::string completion =
           codec::DumpJson(codec::JsonObject{{"prompt", text}, {"add_special_tokens", false}});
-      ASSERT_EQ(cached.Encode(Api::kCompletions, completion)->at(0).ids,
-                plain.Encode(Api::kCompletions, completion)->at(0).ids)
+      ASSERT_EQ(cached.Encode(Api::kCompletions, completion)->at(0).ids(),
+                plain.Encode(Api::kCompletions, completion)->at(0).ids())
           << text;
       cuts += tokenizer->CutPoints(text, 256)->size();
     }
@@ -289,7 +289,7 @@ TEST(CachedEncoder, ThreadsShareOneEncoder) {
         const auto prompts = encoder.Encode(
             Api::kChatCompletions, codec::DumpJson(codec::JsonObject{{"messages", messages}}));
         ASSERT_TRUE(prompts.has_value());
-        EXPECT_EQ(prompts->at(0).ids, tokenizer->Encode(prompts->at(0).text, false).value());
+        EXPECT_EQ(prompts->at(0).ids(), tokenizer->Encode(prompts->at(0).text(), false).value());
       }
     });
   }

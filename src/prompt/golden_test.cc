@@ -98,8 +98,8 @@ TEST_P(EachTokenizer, EncodesEveryRecordedBodyAsTheEngineDid) {
     }
     ASSERT_TRUE(prompts.has_value()) << Text(row, "id") << ": " << prompts.error().message;
     ASSERT_EQ(prompts->size(), 1u);
-    EXPECT_EQ(prompts->front().ids, Ids(row.at("token_ids")))
-        << Text(row, "id") << "\nours:   " << prompts->front().text
+    EXPECT_EQ(prompts->front().ids(), Ids(row.at("token_ids")))
+        << Text(row, "id") << "\nours:   " << prompts->front().text()
         << "\nengine: " << Text(row, "decoded");
   }
   EXPECT_EQ(rows, 83u);
@@ -111,8 +111,8 @@ TEST(Golden, TheGuidesPromptHas192TokensOfQwen3) {
   const auto prompts =
       TestEncoder("qwen3").Encode(Api::kCompletions, codec::DumpJson(body)).value();
   ASSERT_EQ(prompts.size(), 1u);
-  EXPECT_EQ(prompts[0].ids.size(), 192u);
-  EXPECT_EQ(prompts[0].ids, Ids(vector.at("token_ids")));
+  EXPECT_EQ(prompts[0].ids().size(), 192u);
+  EXPECT_EQ(prompts[0].ids(), Ids(vector.at("token_ids")));
 }
 
 // The bodies sent while engines were recorded, with the ids those engines computed.
@@ -140,7 +140,7 @@ TEST(Golden, EncodesTheBodiesOfEveryRecordingAsItsEngineDid) {
       ASSERT_TRUE(prompts.has_value()) << prompts.error().message;
       ASSERT_EQ(prompts->size(), ids->as_array().size());
       for (size_t i = 0; i < prompts->size(); ++i) {
-        EXPECT_EQ((*prompts)[i].ids, Ids(ids->as_array()[i]));
+        EXPECT_EQ((*prompts)[i].ids(), Ids(ids->as_array()[i]));
       }
       ++checked;
     }

@@ -184,8 +184,9 @@ Result<Outcome> Director::Decide(Prepared& prepared,
     if (!prepared.rewrite.empty()) state.metrics.CountRewrite(metrics, prepared.rewrite);
   }
 
-  MatchedRequest matched = Match(prepared, *endpoints, deps.index, deps.events,
-                                 *state.CurrentFlowing(), deps.fleet.inflight());
+  MatchedRequest matched =
+      Match(prepared, *endpoints, deps.index, deps.events, *state.CurrentFlowing(),
+            deps.fleet.inflight(), deps.scheduler.wants_estimated_tokens());
   scheduling::Request& request = matched.request;
   const TimePoint looked_up = deps.clock.Now();
   if (first && prepared.tokens_known) CountLookup(prepared, matched, looked_up - begin);

@@ -73,8 +73,9 @@ Result<DecisionRecord> Director::Explain(prompt::Api api, std::string_view body)
   const DirectorDeps& deps = state_->deps;
   const TimePoint begin = deps.clock.Now();
   WP_TRY(const auto endpoints, state_->Eligible(*deps.fleet.snapshot(), prepared, {}));
-  MatchedRequest matched = Match(prepared, endpoints, deps.index, deps.events,
-                                 *state_->CurrentFlowing(), deps.fleet.inflight());
+  MatchedRequest matched =
+      Match(prepared, endpoints, deps.index, deps.events, *state_->CurrentFlowing(),
+            deps.fleet.inflight(), deps.scheduler.wants_estimated_tokens());
   scheduling::Decision decision = deps.scheduler.DryRun(matched.request);
   const auto record = MakeRecord(prepared, matched.request, decision, state_->weights);
   record->decision_ms = ToSeconds(deps.clock.Now() - begin + prepared.prepare_time) * 1e3;
@@ -98,9 +99,9 @@ Result<std::vector<TokenizedView>> Director::Tokenize(prompt::Api api,
   if (block_size == 0) block_size = kDefaultBlockSize;
   const kv::BlockKey root = kv::RootKey(block_size, adapter, view.cache_salt);
   std::vector<TokenizedView> out;
-  for (prompt::EncodedPrompt& prompt : prompts) {
-    std::vector<kv::BlockKey> keys = kv::PrefixKeys(root, prompt.ids, block_size);
-    out.push_back({std::move(prompt.text), std::move(prompt.ids), std::move(keys)});
+  for (const prompt::EncodedPrompt& prompt : prompts) {
+    std::vector<kv::BlockKey> keys = prompt.Keys(root, block_size);
+    out.push_back({prompt.text(), prompt.ids(), std::move(keys)});
   }
   return out;
 }

@@ -31,7 +31,7 @@ std::shared_ptr<const PromptKeys> KeysOf(const Prepared& prepared, const KeySpac
   auto keys = std::make_shared<PromptKeys>();
   const kv::BlockKey root = kv::RootKey(space.block_size, space.adapter, prepared.view.cache_salt);
   for (const prompt::EncodedPrompt& prompt : prepared.prompts) {
-    keys->push_back(kv::PrefixKeys(root, prompt.ids, space.block_size));
+    keys->push_back(prompt.Keys(root, space.block_size));
   }
   return keys;
 }
@@ -40,7 +40,7 @@ Matches MatchKeys(const Prepared& prepared, const PromptKeys& keys, uint32_t blo
                   const index::KvIndex& index) {
   Matches matches;
   for (size_t i = 0; i < keys.size(); ++i) {
-    const uint64_t tokens = prepared.prompts[i].ids.size();
+    const uint64_t tokens = prepared.prompts[i].token_count();
     for (const index::HolderMatch& match : index.Match(keys[i])) {
       RankMatch& rank = matches[match.holder];
       rank.matched += match.blocks;
@@ -137,7 +137,8 @@ FlowingEvents EndpointsWithEvents(const std::vector<events::PublisherStatus>& pu
 
 MatchedRequest Match(const Prepared& prepared, const std::vector<EndpointPtr>& endpoints,
                      const index::KvIndex& index, const events::EventsManager* events,
-                     const FlowingEvents& flowing, const fleet::InflightLedger& inflight) {
+                     const FlowingEvents& flowing, const fleet::InflightLedger& inflight,
+                     bool with_ids) {
   MatchedRequest out;
   scheduling::Request& request = out.request;
   request.id = prepared.request_id;
@@ -146,8 +147,10 @@ MatchedRequest Match(const Prepared& prepared, const std::vector<EndpointPtr>& e
   request.prompt_tokens = prepared.prompt_tokens;
   request.tokens_known = prepared.tokens_known;
   request.tokens_estimated = !prepared.tokens_known && !prepared.estimated.empty();
-  for (const prompt::EncodedPrompt& prompt : prepared.prompts)
-    request.prompts.push_back(prompt.ids);
+  if (with_ids) {
+    for (const prompt::EncodedPrompt& prompt : prepared.prompts)
+      request.prompts.push_back(prompt.ids());
+  }
   if (request.tokens_estimated) {
     for (const auto& tokens : prepared.estimated) request.prompts.push_back(tokens);
   }

@@ -61,11 +61,13 @@ Result<std::vector<std::shared_ptr<const fleet::Endpoint>>> EligibleEndpoints(
 using FlowingEvents = std::unordered_set<fleet::EndpointId>;
 FlowingEvents EndpointsWithEvents(const std::vector<events::PublisherStatus>& publishers);
 
-// `prepared` outlives the result, whose request refers to it.
+// `prepared` outlives the result, whose request refers to it. Without `with_ids` the request shows
+// no exact ids, which take time to put together: for schedulers none of whose plugins reads them.
 MatchedRequest Match(const Prepared& prepared,
                      const std::vector<std::shared_ptr<const fleet::Endpoint>>& endpoints,
                      const index::KvIndex& index, const events::EventsManager* events,
-                     const FlowingEvents& flowing, const fleet::InflightLedger& inflight);
+                     const FlowingEvents& flowing, const fleet::InflightLedger& inflight,
+                     bool with_ids = true);
 
 std::shared_ptr<const Weights> WeightsOf(const scheduling::Scheduler& scheduler);
 // Why the request goes where it goes; takes the decision's scores. Times, attempts and status are

@@ -134,7 +134,7 @@ Result<Prepared> Director::Prepare(std::string request_id, prompt::Api api, std:
     prepared.prompts = std::move(*prompts);
     prepared.tokens_known = true;
     for (const prompt::EncodedPrompt& prompt : prepared.prompts)
-      prepared.prompt_tokens += prompt.ids.size();
+      prepared.prompt_tokens += prompt.token_count();
   } else {
     // The engine answers for itself: it refuses what it refuses, and serves what we cannot
     // tokenize.

@@ -182,7 +182,7 @@ class ExactText final : public TextModel {
   Result<std::vector<Tokens>> Encode(prompt::Api api, std::string_view body) const override {
     WP_TRY(auto encoded, encoder_.Encode(api, body));
     std::vector<Tokens> prompts;
-    for (auto& prompt : encoded) prompts.push_back(std::move(prompt.ids));
+    for (auto& prompt : encoded) prompts.push_back(prompt.ids());
     return prompts;
   }
   Result<Tokens> EncodeText(std::string_view text, bool add_special_tokens) const override {
