@@ -1,4 +1,5 @@
 # Sourced by ./dev: run_bench [NAME [ARGS]] runs bench/NAME.sh or, without one, the google-benchmark program NAME_bench.
+# A script's line `# builds: TARGET...` names what it needs beside warmpath.
 
 bench_names() {
   local f
@@ -12,7 +13,8 @@ run_bench() {
   shift
   bench_names | grep -qx -- "$name" || die "no benchmark '$name'; there are: $(bench_names | tr '\n' ' ')"
   if [ -x "bench/$name.sh" ]; then
-    build warmpath
+    # shellcheck disable=SC2046
+    build warmpath $(sed -n 's/^# builds: //p' "bench/$name.sh")
     exec "bench/$name.sh" "$@"
   fi
   build "${name}_bench"
