@@ -207,8 +207,8 @@ int RunConcurrency(const Corpus& corpus, const ModeOptions& options) {
   std::vector<char> from(kStreamBytes, 1), to(kStreamBytes, 2);
 
   constexpr double kWindowSeconds = 0.25;
-  const int rounds =
-      std::max(1, static_cast<int>(options.seconds / (kWindowSeconds * uint32_t{kModes})));
+  const int rounds = std::max(1, static_cast<int>((options.seconds > 0 ? options.seconds : 20) /
+                                                  (kWindowSeconds * uint32_t{kModes})));
   std::vector<uint64_t> p50[kModes][kQuerySets], p99[kModes][kQuerySets], rates[kModes];
   for (int round = 0; round < rounds; ++round) {
     double bytes_per_second = 0;

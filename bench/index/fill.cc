@@ -56,7 +56,8 @@ int RunFill(const ModeOptions& options) {
   const Chains chains(options.fill_endpoints);
   std::vector<bool> has_shared(size_t{options.fill_endpoints} * kGroups);
   Random random(11);
-  const uint64_t deadline = WallNanos() + static_cast<uint64_t>(options.seconds * 3e9);
+  const uint64_t deadline =
+      WallNanos() + static_cast<uint64_t>((options.seconds > 0 ? options.seconds : 60) * 1e9);
   uint64_t stored = 0, chain = 0, stop_at = std::min<uint64_t>(options.fill_blocks, 1000000),
            wrong = 0;
   uint64_t since = 0;

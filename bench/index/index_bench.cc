@@ -14,9 +14,9 @@ int Usage() {
       "index_bench --make-corpus FILE [--trace conversation_trace.jsonl] [--endpoints 64] "
       "[--quick]\n"
       "index_bench --corpus FILE [--mode workload|concurrency|eviction] [--budget-mib 4096] "
-      "[--seconds 20]\n"
+      "[--seconds S]\n"
       "index_bench --mode fill [--fill-blocks 100000000] [--fill-endpoints 4096] "
-      "[--memory-fraction 0.6]\n",
+      "[--memory-fraction 0.6] [--seconds S]\n",
       stderr);
   return 2;
 }

@@ -10,7 +10,7 @@ namespace warmpath::bench {
 
 struct ModeOptions {
   uint64_t budget_bytes = uint64_t{4} << 30;
-  double seconds = 20;               // concurrency: of measuring
+  double seconds = 0;                // of measuring; 0: 20 for concurrency, at most 60 for fill
   uint64_t fill_blocks = 100000000;  // fill: the goal
   uint32_t fill_endpoints = 4096;
   double memory_fraction = 0.6;  // fill: of MemAvailable
