@@ -47,6 +47,14 @@ typedef struct {
   size_t chat_template_size;
   const uint8_t* fallback_reason;  // why the backend is not fastokens
   size_t fallback_reason_size;
+  // Whether texts of messages go through the chat template as they are, if they begin and end with
+  // no white space, are not empty and hold none of the marks; one mark a line.
+  uint32_t opaque_contents;
+  uint32_t cuts_between_words;  // whether text may be cut between a letter and " " with a letter
+  const uint8_t* content_marks;
+  size_t content_marks_size;
+  const uint8_t* not_opaque_reason;
+  size_t not_opaque_reason_size;
 } wp_info;
 void wp_model_info(const wp_model* model, wp_info* info);
 

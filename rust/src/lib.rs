@@ -3,6 +3,7 @@
 //! A handle is immutable once open and may be used from any thread. No panic crosses: each export runs under catch_unwind.
 
 mod chat;
+mod contents;
 mod json;
 mod python;
 mod template;
@@ -34,6 +35,9 @@ impl Failure {
     pub fn internal(message: String) -> Failure {
         Failure { code: INTERNAL, message }
     }
+    pub fn code(&self) -> i32 {
+        self.code
+    }
     pub fn is_unsupported(&self) -> bool {
         self.code == UNSUPPORTED
     }
@@ -42,6 +46,7 @@ impl Failure {
 pub struct Model {
     tokens: tokens::Tokens,
     templates: template::Templates,
+    rules: contents::Rules,
 }
 
 /// Memory owned by the caller until wp_buffer_free; `capacity` and `align` are what it was allocated with.
@@ -122,8 +127,9 @@ pub unsafe extern "C" fn wp_model_open(
         prepare_process();
         let dir = Path::new(utf8(bytes(dir, size))?);
         let templates = template::Templates::load(dir)?;
+        let rules = contents::Rules::of(&templates);
         let tokens = tokens::Tokens::load(dir)?;
-        model.write(Box::into_raw(Box::new(Model { tokens, templates })));
+        model.write(Box::into_raw(Box::new(Model { tokens, templates, rules })));
         Ok(Vec::<u8>::new().into())
     })
 }
@@ -147,6 +153,12 @@ pub struct Info {
     chat_template_size: usize,
     fallback_reason: *const u8,
     fallback_reason_size: usize,
+    opaque_contents: u32,
+    cuts_between_words: u32,
+    content_marks: *const u8,
+    content_marks_size: usize,
+    not_opaque_reason: *const u8,
+    not_opaque_reason_size: usize,
 }
 
 /// # Safety
@@ -165,6 +177,12 @@ pub unsafe extern "C" fn wp_model_info(model: *const Model, info: *mut Info) {
         chat_template_size: source.len(),
         fallback_reason: reason.as_ptr(),
         fallback_reason_size: reason.len(),
+        opaque_contents: model.rules.opaque.into(),
+        cuts_between_words: 0,
+        content_marks: model.rules.marks.as_ptr(),
+        content_marks_size: model.rules.marks.len(),
+        not_opaque_reason: model.rules.reason.as_ptr(),
+        not_opaque_reason_size: model.rules.reason.len(),
     });
 }
 

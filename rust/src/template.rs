@@ -20,7 +20,7 @@ pub struct Templates {
     tool_openai: bool,
 }
 
-fn syntax() -> SyntaxConfig {
+pub fn syntax() -> SyntaxConfig {
     SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().unwrap_or_default()
 }
 
@@ -133,6 +133,19 @@ impl Templates {
         } else {
             self.openai
         }
+    }
+
+    /// The templates as they are compiled, each with whether it gets lists of parts; why there are none.
+    pub fn sources(&self) -> Result<Vec<(String, bool)>, String> {
+        if let Some(error) = &self.error {
+            return Err(format!("the template does not compile here: {error}"));
+        }
+        if self.source.is_empty() && self.tool_source.is_none() {
+            return Err("the model has no chat template".into());
+        }
+        let tool = self.tool_source.iter().map(|t| (t, self.tool_openai));
+        let all = std::iter::once((&self.source, self.openai)).chain(tool);
+        Ok(all.map(|(text, parts)| (without_generation_tags(text), parts)).collect())
     }
 
     pub fn mentions_developer(&self, tools: bool) -> bool {

@@ -1,5 +1,6 @@
 #include "prompt/tokenizer.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -33,6 +34,23 @@ const uint8_t* Bytes(std::string_view text) {
   return reinterpret_cast<const uint8_t*>(text.data());
 }
 
+std::string_view View(const uint8_t* data, size_t size) {
+  return {reinterpret_cast<const char*>(data), size};
+}
+
+Tokenizer::ContentRules RulesOf(const wp_info& info) {
+  Tokenizer::ContentRules rules;
+  rules.opaque = info.opaque_contents != 0;
+  rules.reason = View(info.not_opaque_reason, info.not_opaque_reason_size);
+  std::string_view rest = View(info.content_marks, info.content_marks_size);
+  while (!rest.empty()) {
+    const size_t end = std::min(rest.find('\n'), rest.size());
+    rules.marks.emplace_back(rest.substr(0, end));
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  return rules;
+}
+
 tl::unexpected<Error> Failed(int32_t code, const Buffer& error) {
   const Code mapped = code == WP_INVALID       ? Code::kInvalidArgument
                       : code == WP_UNSUPPORTED ? Code::kUnsupported
@@ -45,6 +63,7 @@ tl::unexpected<Error> Failed(int32_t code, const Buffer& error) {
 struct Tokenizer::Impl {
   wp_model* model = nullptr;
   wp_info info{};
+  ContentRules rules;
 
   Impl() = default;
   ~Impl() { wp_model_close(model); }
@@ -62,6 +81,7 @@ Result<std::shared_ptr<const Tokenizer>> Tokenizer::Load(const std::string& dir)
     return Failed(code, error);
   }
   wp_model_info(impl->model, &impl->info);
+  impl->rules = RulesOf(impl->info);
   return std::shared_ptr<const Tokenizer>(new Tokenizer(std::move(impl)));
 }
 
@@ -116,12 +136,11 @@ Result<std::vector<uint64_t>> Tokenizer::CutPoints(std::string_view text, size_t
 }
 
 const Tokenizer::ContentRules& Tokenizer::content_rules() const {
-  static const ContentRules kUnproven{false, {}, "the template was not examined"};
-  return kUnproven;
+  return impl_->rules;
 }
 
 bool Tokenizer::cuts_between_words() const {
-  return false;
+  return impl_->info.cuts_between_words != 0;
 }
 
 bool Tokenizer::has_chat_template() const {
@@ -129,11 +148,11 @@ bool Tokenizer::has_chat_template() const {
 }
 
 std::string_view Tokenizer::chat_template() const {
-  return {reinterpret_cast<const char*>(impl_->info.chat_template), impl_->info.chat_template_size};
+  return View(impl_->info.chat_template, impl_->info.chat_template_size);
 }
 
 std::string_view Tokenizer::backend() const {
-  return {reinterpret_cast<const char*>(impl_->info.backend), impl_->info.backend_size};
+  return View(impl_->info.backend, impl_->info.backend_size);
 }
 
 uint32_t Tokenizer::vocab_size() const {
@@ -141,8 +160,7 @@ uint32_t Tokenizer::vocab_size() const {
 }
 
 std::string_view Tokenizer::fallback_reason() const {
-  return {reinterpret_cast<const char*>(impl_->info.fallback_reason),
-          impl_->info.fallback_reason_size};
+  return View(impl_->info.fallback_reason, impl_->info.fallback_reason_size);
 }
 
 }  // namespace warmpath::prompt

@@ -47,13 +47,23 @@ class Tokenizer {
   // ending with a special token. Encoding the pieces and the rest one by one, without added special
   // tokens, gives the ids of the whole text. Empty for tokenizers where that does not hold.
   Result<std::vector<uint64_t>> CutPoints(std::string_view text, size_t min_bytes) const;
-  // What the chat template does with the texts of messages. Found by reading the template and
-  // proven on canned conversations when it is loaded.
+  // What RenderChatBody does with the texts of messages: a message's `content` that is a string,
+  // or the `text` of a part of type text in a `content` that is a list; of any role. Found by
+  // reading the template and proven on canned conversations when it is loaded.
+  //
+  // So a body may be rendered once with stand-ins in place of such texts, and the real ones put
+  // in where the stand-ins came out. That gives what rendering the real body gives, and where one
+  // fails, so does the other. A stand-in meets the conditions below itself, is made of ASCII
+  // letters and digits that the body, the template and its special tokens do not hold, and no
+  // stand-in is part of another (end each with the same letter after its number). Texts that do
+  // not meet the conditions stay in the body as they are. Says nothing of bodies with
+  // continue_final_message.
   struct ContentRules {
     // A text that is neither empty nor begins or ends with white space (Python's str.isspace) and
     // holds none of `marks` comes out as it went in, any number of times or not at all, and
-    // nothing else in the rendered text depends on it.
+    // nothing else in the rendered text depends on it, nor does that depend on the time.
     bool opaque = false;
+    // Not empty, without line ends.
     std::vector<std::string> marks;
     std::string reason;  // why not opaque
   };

@@ -197,5 +197,108 @@ TEST_F(TinyTokenizer, CutsEndWithASpecialTokenAndHaveTheirLength) {
   EXPECT_EQ(tokenizer->CutPoints("ab<end>c<end>de<end>f", 10).value(), (std::vector<uint64_t>{13}));
 }
 
+TEST_F(TinyTokenizer, ReadsOffATemplateWhatItDoesWithContents) {
+  const auto loop = [](const std::string& body) {
+    return "{% for m in messages %}" + body + "{% endfor %}";
+  };
+  using Marks = std::vector<std::string>;
+  const std::vector<std::pair<std::string, Marks>> opaque = {
+      {loop("{{ m.role }}{{ m['content'] }}"), {}},
+      {loop("{{ m.get('content', '') | trim | string }}"), {}},
+      {loop("{% set c = m.content %}{% if c is string and c %}{{ c + '!' ~ c }}{% endif %}"), {}},
+      {loop("{% if '</t>' in m.content %}{{ m.content.split('</t>')[-1].lstrip('\n') }}"
+            "{% else %}{{ m.content }}{% endif %}"),
+       {"</t>"}},
+      {loop("{% if m.content.startswith(('a', 'b')) or m.content == 'c\nd' %}x{% endif %}"),
+       {"a", "b", "c", "d"}},
+      {loop("{{ m.content.replace('<x>', '') | replace('<y>', '') }}"), {"<x>", "<y>"}},
+      {loop("{{ m.content.strip('*\n') }}"), {"*"}},
+      {loop("{% if m.content | length > 0 %}{{ m.content }}{% endif %}"), {}},
+      {loop("{% if m.content is mapping %}{{ m.content | tojson }}{% endif %}"), {}},
+      {loop("{% generation %}{{ m.content }}{% endgeneration %}"), {}},
+      {"{% macro f(c, n=1) %}[{{ c | trim }}]{% endmacro %}" + loop("{{ f(m.content) | trim }}"),
+       {}},
+      {"{% set ns = namespace(s='') %}" + loop("{% set ns.s = ns.s + m.content %}") + "{{ ns.s }}",
+       {}},
+      {"{% set t = messages[1:] | list %}{% for m in t | selectattr('role', 'equalto', 'user') %}"
+       "{{ m.content }}{% endfor %}{{ messages | map(attribute='content') | join(', ') }}",
+       {}},
+      {loop("{% for c in m.content %}{% if c.type == 'text' %}{{ c.text | trim }}{% endif %}"
+            "{% endfor %}"),
+       {}},
+      {loop("{% if m.content is string %}{{ m.content }}{% else %}{% for c in m.content %}"
+            "{{ c['text'] }}{% endfor %}{% endif %}"),
+       {}},
+      {loop("{% set x %}{{ m.content }}{% endset %}{{ x }}{% filter trim %} {{ x }} {% endfilter "
+            "%}"),
+       {}},
+  };
+  for (const auto& [source, marks] : opaque) {
+    const auto tokenizer = WithTemplate(source);
+    const auto& rules = tokenizer->content_rules();
+    // A loop over contents gets lists of parts, and strings for tool messages.
+    if (source.find("{% for c in m.content %}{% if") != std::string::npos) {
+      EXPECT_FALSE(rules.opaque);
+      continue;
+    }
+    EXPECT_TRUE(rules.opaque) << source << "\n" << rules.reason;
+    EXPECT_EQ(rules.marks, marks) << source;
+  }
+  const std::vector<std::pair<std::string, std::string>> others = {
+      {"", "no chat template"},
+      {"{% for %}", "does not compile"},
+      {loop("{{ m.content | upper }}"), "\"upper\""},
+      {loop("{{ m.content | tojson }}"), "\"tojson\""},
+      {loop("{{ m }}"), "no text is printed"},
+      {"{{ messages | tojson }}", "\"tojson\""},
+      {loop("{{ m.content | length }}"), "no text is printed"},
+      {loop("{% if m.content | length > 100 %}long{% endif %}"), "lengths"},
+      {loop("{{ m.content[:5] }}"), "sliced"},
+      {loop("{{ m.content[0] }}"), "character"},
+      {loop("{% if m.role in m.content %}x{% endif %}"), "computed"},
+      {loop("{% if m.content in ['a', m.role] %}x{% endif %}"), "looked for"},
+      {loop("{% if m.content == messages[0].content %}x{% endif %}"), "compared"},
+      {loop("{% if 'ab' in m.content + 'b' %}x{% endif %}"), "searched"},
+      {loop("{% if '\n' in m.content %}x{% endif %}"), "line ends"},
+      {loop("{{ m.content.split() | length }}"), "split"},
+      {loop("{{ m.content.splitlines()[0] }}"), "splitlines"},
+      {loop("{{ '%s' % m.content }}"), "arithmetic"},
+      {loop("{% for c in m.content | list %}{{ c }}{% endfor %}"), "\"list\""},
+      {"{% set a = namespace() %}{% set b = a %}" + loop("{% set b.x = m.content %}") +
+           "{{ a.x | upper }}",
+       "\"upper\""},
+      {"{% macro f(c) %}{{ c | upper }}{% endmacro %}" + loop("{{ f(m.content) }}"), "\"upper\""},
+      {loop("{{ loop.previtem.content | upper }}"), "\"upper\""},
+      {loop("{% if loop.changed(m.content) %}x{% endif %}"), "\"changed\""},
+      {loop("{% if m.content is string %}{% set m = messages[0] %}{{ m }}{% endif %}"), "printed"},
+      {loop("{{ m.content }}") + "{{ strftime_now('%Y') }}", "time"},
+      {"{% set f = strftime_now %}{{ f('%Y') }}", "function"},
+      {"{{ debug() }}", "debug"},
+      {"{% autoescape true %}" + loop("{{ m.content }}") + "{% endautoescape %}", "autoescape"},
+  };
+  for (const auto& [source, reason] : others) {
+    const auto tokenizer = WithTemplate(source);
+    const auto& rules = tokenizer->content_rules();
+    EXPECT_FALSE(rules.opaque) << source;
+    EXPECT_NE(rules.reason.find(reason), std::string::npos) << source << "\n" << rules.reason;
+  }
+}
+
+TEST_F(TinyTokenizer, BothTemplatesOfAModelHaveToBeOpaque) {
+  const auto rules = [&](const std::string& plain, const std::string& tools) {
+    WriteTinyTokenizer(dir_, "");
+    std::ofstream(dir_ / "tokenizer_config.json") << fmt::format(
+        R"({{"chat_template":[{{"name":"default","template":"{}"}},{{"name":"tool_use","template":"{}"}}]}})",
+        plain, tools);
+    return Tokenizer::Load(dir_.string()).value()->content_rules();
+  };
+  const auto both =
+      rules("{{ messages[0].content.split('a')[0] }}", "{{ 'b' in messages[0].content }}");
+  EXPECT_TRUE(both.opaque) << both.reason;
+  EXPECT_EQ(both.marks, (std::vector<std::string>{"a", "b"}));
+  EXPECT_FALSE(rules("x", "{{ messages[0].content | upper }}").opaque);
+  EXPECT_FALSE(rules("{{ messages | tojson }}", "x").opaque);
+}
+
 }  // namespace
 }  // namespace warmpath::prompt
