@@ -32,6 +32,8 @@ CASES = {
     "long-system": ("400 kB, 99 % common, as system message", shared(LONG, 0.99, 4, "system", 4, 300), 3.0, 2.0),
     "sse": ("32 streams of 200 events, 5 ms apart; per event", {"prompt_bytes": 200, "connections": 32, "requests": 32, "events": 200}, 1.15, 1.0),
 }
+LENGTHS = [200, 1000, 4000, 16_000, 64_000, 160_000, 400_000]
+ENDPOINTS = [8, 64, 256, 1000]
 TURN_FLOOR, TURN_AIM = 0.15, 0.05
 STREAM_KIB_FLOOR, STREAM_KIB_AIM, IDLE_KIB_FLOOR, IDLE_KIB_AIM = 32, 8, 8, 2
 
@@ -122,15 +124,62 @@ def memory(directory, engines, options):
     return out
 
 
+def length_case(size):
+    """A point of the sweep over prompt lengths: 90 % common, but for the smallest."""
+    if size < 1000:
+        return {"prompt_bytes": size, "connections": 16, "requests": 4000}
+    return shared(size, 0.9, 4 if size > 100_000 else 8, "user", 4 if size > 100_000 else 16, max(150, min(4000, 40_000_000 // size)))
+
+
+def sweep(directory, options):
+    """Cost against prompt length and against the number of endpoints."""
+    out = {"length": [], "endpoints": []}
+
+    def fleet(count, body):
+        running = []
+        try:
+            running.append(engines := rig.Engines(directory, count, name=f"engines-{count}", block_size=options.block_size))
+            running.append(gateway := rig.Gateway(directory, engines, name=f"gateway-{count}", flags=options.flag))
+            running.append(nginx := rig.Nginx(directory, engines, name=f"nginx-{count}"))
+            gateway.name, nginx.name = "gateway", "nginx"
+            grow(gateway, RECORDS + 500)
+            body(gateway, nginx)
+        finally:
+            for process in reversed(running):
+                process.stop()
+
+    def point(gateway, nginx, case, seed):
+        warm(gateway, nginx, case)
+        result = compare(gateway, nginx, case, options.rounds, seed)
+        return {key: result[key] for key in ("ours_us", "nginx_us", "ratio")}
+
+    def lengths(gateway, nginx):
+        for number, size in enumerate(LENGTHS):
+            say(f"  {size:,} bytes")
+            out["length"].append({"bytes": size, **point(gateway, nginx, length_case(size), 20_000 + 100 * number)})
+
+    def small(gateway, nginx):
+        count = len(gateway.engines.engines())
+        out["endpoints"].append({"endpoints": count, **point(gateway, nginx, CASES["small"][1], 30_000 + count)})
+
+    fleet(options.endpoints, lengths)
+    for count in ENDPOINTS:
+        say(f"  {count} endpoints, small requests")
+        fleet(count, small)
+    return out
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     names = [*CASES, "turns", "memory"]
     parser.add_argument("--case", action="append", choices=names, help="only this one, repeatable")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--endpoints", type=int, default=8)
     parser.add_argument("--block-size", type=int, default=64)
+    parser.add_argument("--events", action="store_true", help="engines announce the new blocks of each request, and the oldest of them as gone")
     parser.add_argument("--idle-connections", type=int, default=2000)
     parser.add_argument("--open-streams", type=int, default=800)
+    parser.add_argument("--sweep", action="store_true", help="instead: cost against prompt length and against the number of endpoints")
     parser.add_argument("--flag", action="append", default=[], help="one more argument for warmpath serve, repeatable")
     parser.add_argument("--json", help="also write the figures here")
     options = parser.parse_args()
@@ -147,6 +196,13 @@ def main():
     with tempfile.TemporaryDirectory() as name:
         directory = pathlib.Path(name)
         running = []
+        if options.sweep:
+            swept = sweep(directory, options)
+            for point in [*swept["length"], *swept["endpoints"]]:
+                say("  " + "   ".join(f"{key} {value:,.2f}" if isinstance(value, float) else f"{key} {value:,}" for key, value in point.items()))
+            if options.json:
+                pathlib.Path(options.json).write_text(json.dumps({"bench": "gateway-sweep", "rounds": options.rounds, **swept}, indent=1))
+            return 0
         try:
             running.append(engines := rig.Engines(directory, options.endpoints, block_size=options.block_size))
             running.append(gateway := rig.Gateway(directory, engines, flags=options.flag))
@@ -157,6 +213,8 @@ def main():
                 if case_name not in chosen:
                     continue
                 what, case, floor, aim = CASES[case_name]
+                if options.events:
+                    case = {**case, "new_blocks": (case["prompt_bytes"] - case.get("common_bytes", 0)) // 4 // options.block_size}
                 say(f"  {case_name}: {what}")
                 warm(gateway, nginx, case)
                 result = results[case_name] = compare(gateway, nginx, case, options.rounds, 1000 * (number + 1))

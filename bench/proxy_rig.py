@@ -117,7 +117,7 @@ class Nginx:
         self.port = harness.free_port()
         home = directory / name
         for folder in ("body", "proxy", "fastcgi", "uwsgi", "scgi"):
-            (home / folder).mkdir(parents=True)
+            (home / folder).mkdir(parents=True, exist_ok=True)
         servers = " ".join(f"server {engine['url'].removeprefix('http://')};" for engine in engines.engines())
         config = f"""
 {'user root;' if os.geteuid() == 0 else ''} worker_processes 1; daemon off; pid {home}/nginx.pid; error_log {home}/error.log warn; worker_rlimit_nofile 65536;
