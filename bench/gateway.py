@@ -25,11 +25,11 @@ def shared(size, share, prefixes, form, connections, requests):
 
 # name: (what it is, load, floor, aim); floors and aims are ratios to nginx.
 CASES = {
-    "small": ("200-byte chat prompts, all different", {"prompt_bytes": 200, "connections": 16, "requests": 5000}, 2.0, 1.3),
-    "mid-user": ("32 KiB, 90 % common, in one user message", shared(MID, 0.9, 8, "user", 16, 1200), 2.5, 1.5),
-    "mid-system": ("32 KiB, 90 % common, as system message", shared(MID, 0.9, 8, "system", 16, 1200), 2.5, 1.5),
-    "long-user": ("400 kB, 99 % common, in one user message", shared(LONG, 0.99, 4, "user", 4, 300), 3.0, 2.0),
-    "long-system": ("400 kB, 99 % common, as system message", shared(LONG, 0.99, 4, "system", 4, 300), 3.0, 2.0),
+    "small": ("200-byte chat prompts, all different", {"prompt_bytes": 200, "connections": 16, "requests": 6000}, 2.0, 1.3),
+    "mid-user": ("32 KiB, 90 % common, in one user message", shared(MID, 0.9, 8, "user", 16, 1500), 2.5, 1.5),
+    "mid-system": ("32 KiB, 90 % common, as system message", shared(MID, 0.9, 8, "system", 16, 1500), 2.5, 1.5),
+    "long-user": ("400 kB, 99 % common, in one user message", shared(LONG, 0.99, 4, "user", 4, 400), 3.0, 2.0),
+    "long-system": ("400 kB, 99 % common, as system message", shared(LONG, 0.99, 4, "system", 4, 400), 3.0, 2.0),
     "sse": ("32 streams of 200 events, 5 ms apart; per event", {"prompt_bytes": 200, "connections": 32, "requests": 32, "events": 200}, 1.15, 1.0),
 }
 LENGTHS = [200, 1000, 4000, 16_000, 64_000, 160_000, 400_000]
@@ -46,14 +46,15 @@ def verdict(value, floor, aim):
     return "aim met" if value <= aim else "floor met" if value <= floor else "FLOOR MISSED"
 
 
-def warm(gateway, nginx, case):
+def warm(servers, case):
     """The common parts become resident, each on the engine that was chosen for it; connections and caches are as in the middle of the day."""
+    gateway = servers[0]
     if case.get("common_bytes"):
         rig.load(gateway, **{**case, "requests": case["prefixes"], "connections": 1, "seed": 900_001}, store=True)
         gateway.engines.ask("/bench/flush")
         gateway.settle()
     few = {**case, "requests": max(case["connections"], min(400, case["requests"] // 4)), "seed": 900_002}
-    for server in (gateway, nginx):
+    for server in servers:
         rig.load(server, **few)
 
 
@@ -68,22 +69,22 @@ def per_unit(result):
     return result["cpu_us"] * result["requests"] / result["events"] if result["events"] else result["cpu_us"]
 
 
-def compare(gateway, nginx, case, rounds, seed):
-    """Medians of alternating rounds: {ours_us, nginx_us, ratio, ...}."""
+def compare(servers, case, rounds, seed):
+    """Medians of alternating rounds: {ours_us, nginx_us, ratio, ...}. `servers`: ours, nginx, and Envoy where it is asked for."""
     rows = []
     for number in range(rounds):
-        both = {}
         # Who comes first changes from round to round.
-        for server in (gateway, nginx) if number % 2 else (nginx, gateway):
-            both[server.name] = rig.load(server, **case, warm_up=case["connections"], seed=seed + number)
-        ours, theirs = both["gateway"], both["nginx"]
-        rows.append({"ours_us": per_unit(ours), "nginx_us": per_unit(theirs), "ours_p50_ms": ours["p50_ms"], "nginx_p50_ms": theirs["p50_ms"],
-                     "ours_p99_ms": ours["p99_ms"], "nginx_p99_ms": theirs["p99_ms"]})
-        say("    round {}: ours {ours_us:8.1f} us   nginx {nginx_us:8.1f} us   p50 {ours_p50_ms:.2f} / {nginx_p50_ms:.2f} ms".format(number + 1, **rows[-1]))
-    out = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
-    out["ratio"] = statistics.median(row["ours_us"] / row["nginx_us"] for row in rows)
-    out["ratios"] = [row["ours_us"] / row["nginx_us"] for row in rows]
-    return out
+        at = number % len(servers)
+        both = {server.name: rig.load(server, **case, warm_up=max(case["connections"], case["requests"] // 10), seed=seed + number) for server in servers[at:] + servers[:at]}
+        row = {}
+        for name, result in both.items():
+            who = "ours" if name == "gateway" else name
+            row |= {f"{who}_us": per_unit(result), f"{who}_p50_ms": result["p50_ms"], f"{who}_p99_ms": result["p99_ms"]}
+        row["ratio"] = row["ours_us"] / row["nginx_us"]
+        rows.append(row)
+        say(f"    round {number + 1}: " + "   ".join(f"{key.removesuffix('_us')} {value:8.1f} us (p50 {row[key.replace('_us', '_p50_ms')]:.2f} ms)"
+                                                     for key, value in sorted(row.items(), key=lambda item: item[0] != "ours_us") if key.endswith("_us")))
+    return {key: statistics.median(row[key] for row in rows) for key in sorted(rows[0])} | {"ratios": [round(row["ratio"], 3) for row in rows]}
 
 
 def turns(gateway, rounds):
@@ -149,8 +150,8 @@ def sweep(directory, options):
                 process.stop()
 
     def point(gateway, nginx, case, seed):
-        warm(gateway, nginx, case)
-        result = compare(gateway, nginx, case, options.rounds, seed)
+        warm([gateway, nginx], case)
+        result = compare([gateway, nginx], case, options.rounds, seed)
         return {key: result[key] for key in ("ours_us", "nginx_us", "ratio")}
 
     def lengths(gateway, nginx):
@@ -180,6 +181,7 @@ def main():
     parser.add_argument("--idle-connections", type=int, default=2000)
     parser.add_argument("--open-streams", type=int, default=800)
     parser.add_argument("--sweep", action="store_true", help="instead: cost against prompt length and against the number of endpoints")
+    parser.add_argument("--envoy", action="store_true", help="the tests' Envoy as a plain proxy beside them")
     parser.add_argument("--flag", action="append", default=[], help="one more argument for warmpath serve, repeatable")
     parser.add_argument("--json", help="also write the figures here")
     options = parser.parse_args()
@@ -207,6 +209,9 @@ def main():
             running.append(engines := rig.Engines(directory, options.endpoints, block_size=options.block_size))
             running.append(gateway := rig.Gateway(directory, engines, flags=options.flag))
             running.append(nginx := rig.Nginx(directory, engines))
+            if options.envoy:
+                running.append(rig.Envoy(directory, engines))
+            servers = running[1:]
             say(f"{nginx.version()}, {options.endpoints} endpoints, blocks of {options.block_size} tokens, server on core {rig.SERVER_CORE}, the rest on core {rig.OTHER_CORE}")
             grow(gateway, RECORDS + 500)
             for number, case_name in enumerate(CASES):
@@ -216,14 +221,15 @@ def main():
                 if options.events:
                     case = {**case, "new_blocks": (case["prompt_bytes"] - case.get("common_bytes", 0)) // 4 // options.block_size}
                 say(f"  {case_name}: {what}")
-                warm(gateway, nginx, case)
-                result = results[case_name] = compare(gateway, nginx, case, options.rounds, 1000 * (number + 1))
+                warm(servers, case)
+                result = results[case_name] = compare(servers, case, options.rounds, 1000 * (number + 1))
                 if case.get("common_bytes"):
                     result["hit"] = expected_hit(gateway, min(100, case["requests"]))
                     say(f"    of the prompts' tokens foretold as cached: {result['hit']:.3f}")
                     if result["hit"] < 0.8 * case["common_bytes"] / case["prompt_bytes"]:
                         raise SystemExit("the common parts were not found in the index: this was not precise scoring of warm prompts")
-                row(case_name, f"ours {result['ours_us']:.1f} us, nginx {result['nginx_us']:.1f} us", f"{result['ratio']:.2f}x", result["ratio"], floor, aim)
+                envoy = f", Envoy {result['envoy_us']:.1f}" if options.envoy else ""
+                row(case_name, f"ours {result['ours_us']:.1f} us, nginx {result['nginx_us']:.1f} us{envoy}", f"{result['ratio']:.2f}x", result["ratio"], floor, aim)
             if "turns" in chosen:
                 say(f"  turns: {LONG_CHATS} chats of 400 kB, second request against first")
                 result = results["turns"] = turns(gateway, options.rounds)

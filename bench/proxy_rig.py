@@ -161,6 +161,37 @@ http {{
         self.popen.wait(timeout)
 
 
+class Envoy:
+    """The tests' Envoy as a plain proxy: one worker, round robin over the engines, no log."""
+
+    def __init__(self, directory, engines, name="envoy"):
+        self.name, self.port = name, harness.free_port()
+        def address(port):
+            return {"socket_address": {"address": "127.0.0.1", "port_value": int(port)}}
+        manager = {"@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager", "stat_prefix": "bench",
+                   "generate_request_id": False, "stream_idle_timeout": "0s",
+                   "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "engines", "timeout": "0s"}}]}]},
+                   "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}]}
+        hosts = [{"endpoint": {"address": address(engine["url"].rsplit(":", 1)[1])}} for engine in engines.engines()]
+        config = {"static_resources": {
+            "listeners": [{"name": "bench", "address": address(self.port), "filter_chains": [{"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}]}],
+            "clusters": [{"name": "engines", "type": "STATIC", "connect_timeout": "5s", "load_assignment": {"cluster_name": "engines", "endpoints": [{"lb_endpoints": hosts}]},
+                          "circuit_breakers": {"thresholds": [{"max_connections": 16384, "max_pending_requests": 16384, "max_requests": 16384}]}}]}}
+        path = directory / f"{name}.json"
+        path.write_text(json.dumps(config))
+        command = pinned(SERVER_CORE, ROOT / ".deps/venv/bin/envoy", "-c", path, "--concurrency", 1, "--disable-hot-restart", "--log-level", "error")
+        self.popen = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        harness.wait_until(lambda: self.popen.poll() is not None or _listens(self.port), "Envoy listens")
+        if self.popen.poll() is not None:
+            raise AssertionError(f"Envoy ended with {self.popen.returncode}")
+        # The command may be a launcher.
+        self.pids = [self.popen.pid, *(child.pid for child in psutil.Process(self.popen.pid).children(recursive=True))]
+
+    def stop(self, timeout=5):
+        self.popen.terminate()
+        self.popen.wait(timeout)
+
+
 def _listens(port):
     import socket
     with socket.socket() as probe:
