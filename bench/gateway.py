@@ -64,6 +64,11 @@ def expected_hit(gateway, count):
     return sum(row["predicted_cached_tokens"] for row in rows) / max(1, sum(row["prompt_tokens"] for row in rows))
 
 
+def messages(gateway):
+    """Event messages received so far."""
+    return sum(endpoint["events"]["received"] for endpoint in gateway.endpoints())
+
+
 def per_unit(result):
     """CPU in microseconds per event of a stream, else per request."""
     return result["cpu_us"] * result["requests"] / result["events"] if result["events"] else result["cpu_us"]
@@ -177,7 +182,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--endpoints", type=int, default=8)
     parser.add_argument("--block-size", type=int, default=64)
-    parser.add_argument("--events", action="store_true", help="engines announce the new blocks of each request, and the oldest of them as gone")
+    parser.add_argument("--no-events", action="store_true", help="engines do not announce the new blocks of each request")
     parser.add_argument("--idle-connections", type=int, default=2000)
     parser.add_argument("--open-streams", type=int, default=800)
     parser.add_argument("--sweep", action="store_true", help="instead: cost against prompt length and against the number of endpoints")
@@ -218,14 +223,16 @@ def main():
                 if case_name not in chosen:
                     continue
                 what, case, floor, aim = CASES[case_name]
-                if options.events:
+                if not options.no_events:
                     case = {**case, "new_blocks": (case["prompt_bytes"] - case.get("common_bytes", 0)) // 4 // options.block_size}
                 say(f"  {case_name}: {what}")
                 warm(servers, case)
+                before = messages(gateway)
                 result = results[case_name] = compare(servers, case, options.rounds, 1000 * (number + 1))
                 if case.get("common_bytes"):
                     result["hit"] = expected_hit(gateway, min(100, case["requests"]))
-                    say(f"    of the prompts' tokens foretold as cached: {result['hit']:.3f}")
+                    result["event_messages"] = messages(gateway) - before
+                    say(f"    of the prompts' tokens foretold as cached: {result['hit']:.3f}; {result['event_messages']:,} messages of events meanwhile")
                     if result["hit"] < 0.8 * case["common_bytes"] / case["prompt_bytes"]:
                         raise SystemExit("the common parts were not found in the index: this was not precise scoring of warm prompts")
                 envoy = f", Envoy {result['envoy_us']:.1f}" if options.envoy else ""

@@ -13,6 +13,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <deque>
 #include <fstream>
 #include <memory>
 #include <queue>
@@ -24,6 +25,7 @@
 #include "bench/proxy_tool.h"
 #include "kv/event_batch.h"
 #include "kv/keys.h"
+#include "load/random.h"
 #include "prompt/tokenizer.h"
 #include "sim/publisher.h"
 
@@ -33,6 +35,7 @@ namespace {
 constexpr size_t kEventBytes = 200;
 constexpr size_t kHeadOfBody = 512;  // bytes of a body that are looked at
 constexpr size_t kBlocksOfBatch = 512;
+constexpr size_t kPassing = 10'000;  // blocks of x-bench-new-blocks an engine keeps
 
 struct Options {
   uint32_t count = 8;
@@ -46,6 +49,7 @@ struct Engine {
   size_t stream = 0;  // of the publisher
   std::vector<std::string> to_store;
   std::unordered_set<kv::BlockKey> stored;
+  std::deque<kv::EngineHash> passing;  // of x-bench-new-blocks, oldest first
 };
 
 struct Connection {
@@ -56,6 +60,7 @@ struct Connection {
   size_t body_left = 0;
   std::string path;
   bool store = false;
+  uint32_t new_blocks = 0;
   int64_t interval_ns = 5'000'000;
   uint64_t events_left = 0;
 };
@@ -101,6 +106,7 @@ class Engines {
   void Send(Connection& c, std::string_view bytes);
   void Close(Connection& c);
   void Tick(const Due& due);
+  void AnnounceNew(Engine& engine, uint32_t blocks);
   void StoreAll(Engine& engine, size_t& blocks);
   std::string Whole(std::string_view type, std::string_view body) const;
 
@@ -113,6 +119,7 @@ class Engines {
   std::string completion_, models_, metrics_, event_, last_event_, stream_head_;
   std::shared_ptr<const prompt::Tokenizer> tokenizer_;
   sim::Publisher publisher_;
+  load::Random random_{1};
   std::vector<char> scratch_ = std::vector<char>(256 << 10);
 };
 
@@ -275,6 +282,9 @@ void Engines::Feed(Connection& c, std::string_view data) {
     const std::string_view interval = Field(c.head, "x-bench-interval-us:");
     c.interval_ns =
         interval.empty() ? 5'000'000 : std::strtoll(interval.data(), nullptr, 10) * 1000;
+    const std::string_view blocks = Field(c.head, "x-bench-new-blocks:");
+    c.new_blocks =
+        blocks.empty() ? 0 : static_cast<uint32_t>(std::strtoul(blocks.data(), nullptr, 10));
     c.store = Field(c.head, "x-bench-store:") == "1";
     c.head.clear();
     c.body.clear();
@@ -301,6 +311,7 @@ void Engines::Answer(Connection& c) {
   const uint64_t events = stream ? NumberAfter(head_of_body, "\"max_tokens\":", 1) : 0;
   if (c.store) engines_[c.engine].to_store.push_back(std::move(c.body));
   c.body.clear();
+  if (c.new_blocks > 0) AnnounceNew(engines_[c.engine], c.new_blocks);
   if (!stream) return Send(c, completion_);
   c.events_left = events;
   // Streams that begin together do not tick together.
@@ -332,6 +343,30 @@ void Engines::Send(Connection& c, std::string_view bytes) {
   event.events = EPOLLIN | EPOLLOUT;
   event.data.u64 = static_cast<uint64_t>(c.fd);
   epoll_ctl(epoll_, EPOLL_CTL_MOD, c.fd, &event);
+}
+
+void Engines::AnnounceNew(Engine& engine, uint32_t blocks) {
+  kv::EventBatch batch;
+  batch.ts = static_cast<double>(time(nullptr));
+  batch.rank = 0;
+  if (engine.passing.size() > kPassing) {
+    kv::BlockRemoved gone;
+    gone.medium = "GPU";
+    const auto end = engine.passing.begin() + blocks;
+    gone.hashes.assign(engine.passing.begin(), end);
+    engine.passing.erase(engine.passing.begin(), end);
+    batch.events.emplace_back(std::move(gone));
+  }
+  kv::BlockStored event;
+  event.block_size = options_.block_size;
+  event.medium = "GPU";
+  for (uint32_t i = 0; i < blocks; ++i) event.hashes.push_back(random_.Next());
+  for (uint32_t i = 0; i < blocks * options_.block_size; ++i) {
+    event.tokens.push_back(static_cast<kv::TokenId>(random_.Below(100'000)));
+  }
+  engine.passing.insert(engine.passing.end(), event.hashes.begin(), event.hashes.end());
+  batch.events.emplace_back(std::move(event));
+  publisher_.Publish(engine.stream, kv::EncodeBatch(batch));
 }
 
 void Engines::StoreAll(Engine& engine, size_t& blocks) {

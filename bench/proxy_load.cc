@@ -36,6 +36,7 @@ struct Options {
   size_t prompt_bytes = 200, common_bytes = 0;
   uint64_t events = 0;  // of each answer's stream; 0: a whole answer
   uint64_t interval_us = 5000;
+  uint32_t new_blocks = 0;  // that the engine is to announce for each request
   bool store = false;
 };
 
@@ -141,6 +142,8 @@ class Maker {
         "POST /v1/chat/completions HTTP/1.1\r\nHost: bench.local\r\nAccept: */*\r\nUser-Agent: "
         "proxy_load\r\nContent-Type: application/json\r\n";
     if (options_.store) m.head += "x-bench-store: 1\r\n";
+    if (options_.new_blocks > 0)
+      m.head += "x-bench-new-blocks: " + std::to_string(options_.new_blocks) + "\r\n";
     if (options_.events > 0)
       m.head += "x-bench-interval-us: " + std::to_string(options_.interval_us) + "\r\n";
     m.head += "Content-Length: " + std::to_string(length) + "\r\n\r\n";
@@ -470,6 +473,8 @@ int RunLoad(int argc, char** argv) {
       options.events = number;
     else if (name == "--interval-us")
       options.interval_us = number;
+    else if (name == "--new-blocks")
+      options.new_blocks = static_cast<uint32_t>(number);
     else if (name == "--store")
       options.store = number == 1;
     else
