@@ -61,6 +61,10 @@ bool IsNumberChar(char c) {
   return (c >= '0' && c <= '9') || c == '.';
 }
 
+char LowerOf(char c) {
+  return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+}
+
 }  // namespace
 
 Result<Duration> ParseDuration(std::string_view text) {
@@ -147,14 +151,16 @@ std::string_view Trim(std::string_view text) {
 
 std::string ToLower(std::string_view text) {
   std::string out(text);
-  for (char& c : out) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
+  for (char& c : out) c = LowerOf(c);
   return out;
 }
 
 bool EqualsIgnoreCase(std::string_view a, std::string_view b) {
-  return a.size() == b.size() && ToLower(a) == ToLower(b);
+  if (a.size() != b.size()) return false;
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (a[i] != b[i] && LowerOf(a[i]) != LowerOf(b[i])) return false;
+  }
+  return true;
 }
 
 }  // namespace warmpath
