@@ -30,7 +30,8 @@ void Feed(net::Http1Parser& parser, std::string_view input, FirstLine first_line
         return;
       case Event::kHead:
         told.text += first_line(parser);
-        for (const auto& [name, value] : parser.headers()) told.text += '\n' + name + ':' + value;
+        for (const auto& [name, value] : parser.headers())
+          told.text.append("\n").append(name).append(":").append(value);
         body = 0;
         break;
       case Event::kBody:

@@ -25,7 +25,7 @@ ProxiedRequest::ProxiedRequest(std::shared_ptr<GatewayShared> shared, net::HttpC
       exchange_(std::move(exchange)),
       api_(api),
       request_id_(std::move(request_id)),
-      body_(std::make_shared<const std::string>(std::move(exchange_->request().body))) {
+      body_(std::make_shared<std::string>(std::move(exchange_->request().body))) {
   shared_->metrics.in_flight.Add(1);
 }
 
@@ -50,16 +50,21 @@ routing::RequestAttributes ProxiedRequest::Attributes() const {
 
 void ProxiedRequest::PrepareOnPool() {
   tokens_wanted_ = std::make_shared<std::atomic<bool>>(true);
-  const auto work = [weak = weak_from_this(), loop = &exchange_->loop(), body = body_,
+  const auto work = [weak = weak_from_this(), loop = &exchange_->loop(),
+                     body = std::shared_ptr<const std::string>(body_),
                      director = &shared_->deps.director, id = request_id_, api = api_,
                      wanted = tokens_wanted_, attributes = Attributes()] {
     if (!wanted->load(std::memory_order_relaxed)) return;
     auto result =
         std::make_shared<Result<routing::Prepared>>(director->Prepare(id, api, *body, attributes));
     loop->Post([weak, result] {
-      if (const auto self = weak.lock()) self->OnPrepared(std::move(*result));
+      const auto self = weak.lock();
+      if (!self) return;
+      self->on_pool_ = false;
+      self->OnPrepared(std::move(*result));
     });
   };
+  on_pool_ = true;
   if (!shared_->deps.pool.TryRun(work)) {
     shared_->metrics.decision_pool_full.Add();
     PrepareByLoad("tokenization queue full");
@@ -127,13 +132,13 @@ void ProxiedRequest::Send(routing::Outcome outcome) {
   if (!effects.destination.empty()) {
     if (auto address = net::ParseHostPort(effects.destination)) url.address = std::move(*address);
   }
-  const auto self = shared_from_this();
+  // The call is ours and calls nothing once cancelled; the exchange's OnClose holds us.
   net::CallHandlers handlers;
-  handlers.on_head = [self](net::HttpResponseHead head) { self->OnHead(std::move(head)); };
-  handlers.on_data = [self](std::string_view bytes) { self->OnData(bytes); };
-  handlers.on_end = [self] { self->OnEnd(); };
-  handlers.on_error = [self](net::CallFailure failure, const Error& error) {
-    self->OnError(failure, error);
+  handlers.on_head = [this](net::HttpResponseHead head) { OnHead(std::move(head)); };
+  handlers.on_data = [this](std::string_view bytes) { OnData(bytes); };
+  handlers.on_end = [this] { OnEnd(); };
+  handlers.on_error = [this](net::CallFailure failure, const Error& error) {
+    OnError(failure, error);
   };
   call_ = client_.Send(url, std::move(request), options, std::move(handlers));
 }
@@ -167,6 +172,17 @@ bool ProxiedRequest::TryElsewhere(const Counter& counter, const std::string& rea
 
 // ---- relaying
 
+// An answer may last long, and nothing is sent again once it began.
+void ProxiedRequest::ForgetRequest() {
+  prepared_.reset();
+  rewritten_body_ = nullptr;
+  exchange_->request().headers = {};
+  if (body_ && body_.use_count() == 1 && !on_pool_) {
+    net::RecycleBody(exchange_->loop(), std::move(*body_));
+  }
+  body_ = nullptr;
+}
+
 void ProxiedRequest::OnHead(net::HttpResponseHead head) {
   if (done_) return;
   if (IsRetryable(head.status) &&
@@ -189,9 +205,10 @@ void ProxiedRequest::OnHead(net::HttpResponseHead head) {
     headers.Set("x-warmpath-endpoint", outcome_->endpoint().name());
     headers.Set("x-warmpath-cached-tokens", std::to_string(outcome_->predicted_cached_tokens()));
   }
-  exchange_->OnDrain([self = shared_from_this()] {
-    if (std::exchange(self->paused_, false) && self->call_) self->call_->Resume();
+  exchange_->OnDrain([this] {
+    if (std::exchange(paused_, false) && call_) call_->Resume();
   });
+  ForgetRequest();
   exchange_->Begin(status_, std::move(headers));
 }
 

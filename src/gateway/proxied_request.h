@@ -50,6 +50,7 @@ class ProxiedRequest : public std::enable_shared_from_this<ProxiedRequest> {
   // it cannot; otherwise its connection failed.
   bool TryElsewhere(const Counter& counter, const std::string& reason, bool declined);
 
+  void ForgetRequest();
   void OnHead(net::HttpResponseHead head);
   void OnData(std::string_view bytes);
   void OnEnd();
@@ -64,7 +65,7 @@ class ProxiedRequest : public std::enable_shared_from_this<ProxiedRequest> {
   const std::shared_ptr<net::HttpExchange> exchange_;
   const prompt::Api api_;
   const std::string request_id_;
-  std::shared_ptr<const std::string> body_;
+  std::shared_ptr<std::string> body_;
   std::shared_ptr<const std::string> rewritten_body_;  // made when an engine needs another model
 
   std::optional<routing::Prepared> prepared_;
@@ -78,6 +79,7 @@ class ProxiedRequest : public std::enable_shared_from_this<ProxiedRequest> {
   std::optional<routing::UsageScanner> usage_;
   int status_ = 0;
   bool relaying_ = false;  // a byte of an answer may have reached the client
+  bool on_pool_ = false;   // somebody there reads the body
   bool paused_ = false;
   bool done_ = false;
 };

@@ -3,11 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
-#include <boost/asio/buffer.hpp>
-#include <boost/asio/error.hpp>
 #include <boost/asio/ip/address.hpp>
-#include <boost/asio/post.hpp>
 #include <utility>
 
 #include "base/check.h"
@@ -51,9 +47,8 @@ ClientCall::ClientCall(std::shared_ptr<ClientShared> shared, const Url& url, Htt
       handlers_(std::move(handlers)),
       answers_head_(request.method == "HEAD"),
       deadline_(shared_->loop.impl().wheel, [this] { Expired(); }),
-      parser_(Http1Parser::ForResponses(
-          {.max_head_bytes = shared_->options.max_head_bytes, .max_headers = kMaxResponseHeaders})),
-      resolver_(shared_->loop.impl().io) {
+      parser_(Http1Parser::ForResponses({.max_head_bytes = shared_->options.max_head_bytes,
+                                         .max_headers = kMaxResponseHeaders})) {
   if (!IsSendable(request)) invalid_ = "the request's method or target is malformed";
   std::optional<uint64_t> length;
   if (options.streamed_body) {
@@ -75,8 +70,9 @@ ClientCall::~ClientCall() {
 }
 
 void ClientCall::Start() {
-  shared_->calls.insert(shared_from_this());
-  asio::post(shared_->loop.impl().io, [self = shared_from_this()] {
+  place_ = shared_->calls.size();
+  shared_->calls.push_back(shared_from_this());
+  shared_->loop.impl().reactor.Defer([self = shared_from_this()] {
     if (self->phase_ != Phase::kDone) self->Begin();
   });
 }
@@ -95,7 +91,7 @@ void ClientCall::Pause() {
 
 void ClientCall::Resume() {
   if (!std::exchange(paused_, false) || phase_ == Phase::kDone) return;
-  asio::post(shared_->loop.impl().io, [self = shared_from_this()] {
+  shared_->loop.impl().reactor.Defer([self = shared_from_this()] {
     if (self->paused_ || self->phase_ == Phase::kDone || self->parsing_) return;
     if (self->phase_ == Phase::kBody) self->deadline_.Set(self->options_.idle_timeout);
     const std::string input = std::exchange(self->leftover_, {});
@@ -131,20 +127,25 @@ void ClientCall::ConnectNew() {
 }
 
 void ClientCall::Resolve() {
-  resolver_.async_resolve(
-      address_.host, std::to_string(address_.port), tcp::resolver::numeric_service,
-      [self = shared_from_this()](const error_code& error,
-                                  const tcp::resolver::results_type& found) {
-        if (self->phase_ == Phase::kDone) return;
-        if (error) {
-          self->FailCall(
-              CallFailure::kConnect, Code::kUnavailable,
-              fmt::format("cannot resolve {}: {}", self->address_.host, error.message()));
-          return;
-        }
-        for (const auto& entry : found) self->candidates_.push_back(entry.endpoint());
-        self->TryConnect();
+  std::weak_ptr<ClientCall> weak = weak_from_this();
+  shared_->loop.impl().resolver.Resolve(
+      address_, weak,
+      [weak, loop = &shared_->loop](const error_code& error, Resolver::Endpoints found) {
+        loop->Post([weak, error, found = std::move(found)]() mutable {
+          const auto self = weak.lock();
+          if (self && self->phase_ != Phase::kDone) self->OnResolved(error, std::move(found));
+        });
       });
+}
+
+void ClientCall::OnResolved(const error_code& error, Resolver::Endpoints found) {
+  if (error) {
+    FailCall(CallFailure::kConnect, Code::kUnavailable,
+             fmt::format("cannot resolve {}: {}", address_.host, error.message()));
+    return;
+  }
+  candidates_ = std::move(found);
+  TryConnect();
 }
 
 void ClientCall::TryConnect() {
@@ -153,7 +154,7 @@ void ClientCall::TryConnect() {
              fmt::format("cannot connect to {}: {}", host_, connect_error_));
     return;
   }
-  socket_ = std::make_unique<ClientSocket>(shared_->loop.impl().io);
+  socket_ = std::make_unique<ClientSocket>(shared_->loop.impl().reactor);
   socket_->async_connect(candidates_[next_candidate_++],
                          [self = shared_from_this()](const error_code& error) {
                            if (self->phase_ != Phase::kConnecting) return;
@@ -169,7 +170,6 @@ void ClientCall::TryConnect() {
 void ClientCall::OnSocketConnected() {
   error_code ignored;
   socket_->set_option(tcp::no_delay(true), ignored);
-  socket_->non_blocking(true, ignored);
   socket_->ProbeAfter(shared_->options.tcp_keepalive);
   if (tls_) {
     BeginTls();
@@ -220,9 +220,7 @@ void ClientCall::SendMore() {
     if (head.empty() && body.empty() && !(tls && tls->has_output())) break;
     error_code error;
     const size_t size =
-        tls ? tls->WriteSome(*socket_, head, body, error)
-            : socket_->write_some(
-                  std::array<asio::const_buffer, 2>{asio::buffer(head), asio::buffer(body)}, error);
+        tls ? tls->WriteSome(*socket_, head, body, error) : socket_->write_some(head, body, error);
     if (error == asio::error::would_block || error == asio::error::interrupted) {
       watching_write_ = true;
       socket_->async_wait(TcpSocket::wait_write,
@@ -247,10 +245,12 @@ void ClientCall::SendMore() {
 }
 
 std::string_view ClientCall::BodyLeft() const {
-  return std::string_view(upload_ ? upload_->bytes : *body_).substr(body_sent_);
+  if (upload_) return std::string_view(upload_->bytes).substr(body_sent_);
+  return body_ ? std::string_view(*body_).substr(body_sent_) : std::string_view();
 }
 
 bool ClientCall::SentAll() const {
+  if (sent_all_) return true;
   return head_sent_ == head_.size() && BodyLeft().empty() && !send_failed_ &&
          (!upload_ || upload_->ended);
 }
@@ -298,7 +298,7 @@ void ClientCall::OnSent() {
   }
   if (upload_->over_high_water && BodyLeft().size() <= kUploadHighWater / 2) {
     upload_->over_high_water = false;
-    asio::post(shared_->loop.impl().io, [self = shared_from_this()] {
+    shared_->loop.impl().reactor.Defer([self = shared_from_this()] {
       if (self->phase_ != Phase::kDone && self->handlers_.on_drain) {
         const auto on_drain = self->handlers_.on_drain;
         on_drain();
@@ -314,7 +314,7 @@ void ClientCall::WatchRead() {
   watching_read_ = true;
   if (socket_->tls && socket_->tls->peer_closed()) {
     // The end is in the session: the socket need not show it.
-    asio::post(shared_->loop.impl().io, [self = shared_from_this(), socket = socket_.get()] {
+    shared_->loop.impl().reactor.Defer([self = shared_from_this(), socket = socket_.get()] {
       if (self->socket_.get() != socket) return;
       self->watching_read_ = false;
       if (!self->paused_) self->OnReadable();
@@ -371,6 +371,10 @@ void ClientCall::Parse(std::string_view input) {
     switch (parser_.Next(input)) {
       case Http1Parser::Event::kHead:
         phase_ = Phase::kBody;
+        if (!upload_ && SentAll()) {
+          sent_all_ = true;
+          DropRequest();
+        }
         deadline_.Set(options_.idle_timeout);
         if (const auto on_head = std::exchange(handlers_.on_head, nullptr)) {
           on_head({parser_.status(), std::move(parser_.headers())});
@@ -460,14 +464,21 @@ void ClientCall::Complete() {
   const TlsStream* const tls = socket_ ? socket_->tls.get() : nullptr;
   const bool usable = !tls || (!tls->has_output() && !tls->peer_closed());
   if (socket_ && parser_.keep_alive() && sent_all && usable) {
-    error_code ignored;
-    socket_->cancel(ignored);
+    socket_->cancel();
     shared_->pool->Put(pool_key_, std::move(socket_));
   }
   const auto on_end = std::move(handlers_.on_end);
   const CallHandlers dropped = std::exchange(handlers_, {});
   Detach();
   if (on_end) on_end();
+}
+
+// What was sent may be large, and an answer may take long.
+void ClientCall::DropRequest() {
+  if (upload_) return;
+  body_ = nullptr;
+  head_ = std::string();
+  head_sent_ = body_sent_ = 0;
 }
 
 void ClientCall::FailCall(CallFailure failure, Code code, const std::string& what) {
@@ -480,10 +491,14 @@ void ClientCall::FailCall(CallFailure failure, Code code, const std::string& wha
 void ClientCall::Detach() {
   phase_ = Phase::kDone;
   deadline_.Clear();
-  resolver_.cancel();
   socket_.reset();
   leftover_ = std::string();
-  shared_->calls.erase(shared_from_this());
+  DropRequest();
+  auto& calls = shared_->calls;
+  if (place_ >= calls.size() || calls[place_].get() != this) return;  // the client is going
+  const auto self = std::exchange(calls[place_], std::move(calls.back()));
+  calls.pop_back();
+  if (place_ < calls.size()) calls[place_]->place_ = place_;
 }
 
 }  // namespace warmpath::net

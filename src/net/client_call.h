@@ -7,7 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_set>
+#include <vector>
 
 #include "net/client_pool.h"
 #include "net/deadline_wheel.h"
@@ -26,7 +26,7 @@ struct ClientShared {
   Loop& loop;
   const HttpClientOptions options;
   std::shared_ptr<ClientPool> pool;
-  std::unordered_set<std::shared_ptr<ClientCall>> calls;  // in flight
+  std::vector<std::shared_ptr<ClientCall>> calls;  // in flight; each knows its place
 
   // The context for https.
   Result<std::shared_ptr<TlsContext>> Tls() const;
@@ -61,6 +61,7 @@ class ClientCall : public std::enable_shared_from_this<ClientCall> {
   void Begin();
   void ConnectNew();
   void Resolve();
+  void OnResolved(const error_code& error, Resolver::Endpoints found);
   void TryConnect();
   void OnSocketConnected();
   void BeginTls();
@@ -79,8 +80,10 @@ class ClientCall : public std::enable_shared_from_this<ClientCall> {
   void Complete();
   void FailCall(CallFailure failure, Code code, const std::string& what);
   void Detach();
+  void DropRequest();
 
   const std::shared_ptr<ClientShared> shared_;
+  size_t place_ = 0;  // in shared_->calls
   const HostPort address_;
   const bool tls_;
   const std::string host_;      // as in Host
@@ -97,13 +100,13 @@ class ClientCall : public std::enable_shared_from_this<ClientCall> {
   Deadline deadline_;
   Http1Parser parser_;
   std::unique_ptr<ClientSocket> socket_;
-  asio::ip::basic_resolver<tcp, IoExecutor> resolver_;
-  std::vector<tcp::endpoint> candidates_;
+  Resolver::Endpoints candidates_;
   size_t next_candidate_ = 0;
   std::string connect_error_;
 
   size_t head_sent_ = 0;
-  size_t body_sent_ = 0;  // of *body_, or of upload_->bytes
+  size_t body_sent_ = 0;   // of *body_, or of upload_->bytes
+  bool sent_all_ = false;  // and nothing of it is kept
   bool send_failed_ = false;
   bool reused_ = false;
   bool replaced_ = false;  // the stale connection

@@ -47,8 +47,7 @@ std::unique_ptr<ClientSocket> ClientPool::Take(const std::string& host) {
   found->second.pop_back();
   if (found->second.empty()) hosts_.erase(found);
   idle->deadline.Clear();
-  error_code ignored;
-  idle->socket->cancel(ignored);  // the watch
+  idle->socket->cancel();  // the watch
   return std::move(idle->socket);
 }
 
@@ -64,9 +63,15 @@ void ClientPool::Put(const std::string& host, std::unique_ptr<ClientSocket> sock
 
 void ClientPool::Watch(const std::shared_ptr<Idle>& idle) {
   idle->socket->async_wait(TcpSocket::wait_read,
-                           [weak = weak_from_this(), idle](const error_code& error) {
+                           [weak = weak_from_this(), idle](const error_code&) {
                              const auto self = weak.lock();
-                             if (self && !error && idle->socket) self->Drop(idle);
+                             if (!self || !idle->socket) return;
+                             // The last read may not have shown that there was no more.
+                             if (idle->socket->quiet()) {
+                               self->Watch(idle);
+                             } else {
+                               self->Drop(idle);
+                             }
                            });
 }
 

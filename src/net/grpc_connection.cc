@@ -2,7 +2,6 @@
 
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/error.hpp>
-#include <boost/asio/post.hpp>
 #include <utility>
 
 #include "base/check.h"
@@ -135,7 +134,7 @@ void GrpcConnection::FailWith(std::string_view reason) {
 void GrpcConnection::OnWork() {
   if (in_turn_ || flush_scheduled_ || watching_write_ || state_ != State::kOpen) return;
   flush_scheduled_ = true;
-  asio::post(loop_.impl().io, [self = shared_from_this()] {
+  loop_.impl().reactor.Defer([self = shared_from_this()] {
     self->flush_scheduled_ = false;
     self->Flush();
   });

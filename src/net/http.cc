@@ -6,31 +6,67 @@
 
 namespace warmpath::net {
 
-void Headers::Add(std::string name, std::string value) {
-  fields_.emplace_back(std::move(name), std::move(value));
+namespace {
+
+constexpr size_t kUsualFields = 12;
+constexpr size_t kUsualBytes = 384;
+
+}  // namespace
+
+Headers::Headers(std::initializer_list<Field> fields) {
+  for (const auto& [name, value] : fields) Add(name, value);
 }
 
-void Headers::Set(std::string_view name, std::string value) {
+void Headers::Reserve(size_t fields, size_t bytes) {
+  places_.reserve(fields);
+  bytes_.reserve(bytes);
+}
+
+void Headers::Add(std::string_view name, std::string_view value) {
+  const size_t size = bytes_.size() + name.size() + value.size();
+  if (places_.empty()) {
+    Reserve(std::max(kUsualFields, places_.capacity()), std::max(kUsualBytes, bytes_.capacity()));
+  }
+  places_.push_back({static_cast<uint32_t>(bytes_.size()), static_cast<uint32_t>(name.size()),
+                     static_cast<uint32_t>(value.size())});
+  if (size <= bytes_.capacity()) {
+    bytes_.append(name).append(value);
+    return;
+  }
+  std::string grown;  // `name` and `value` may lie in the old bytes
+  grown.reserve(std::max(size, 2 * bytes_.capacity()));
+  grown.append(bytes_).append(name).append(value);
+  bytes_ = std::move(grown);
+}
+
+void Headers::Set(std::string_view name, std::string_view value) {
   Remove(name);
-  fields_.emplace_back(std::string(name), std::move(value));
+  Add(name, value);
 }
 
 void Headers::Remove(std::string_view name) {
-  std::erase_if(fields_,
-                [name](const Field& field) { return EqualsIgnoreCase(field.first, name); });
+  RemoveIf([name](const Field& field) { return EqualsIgnoreCase(field.first, name); });
 }
 
 std::optional<std::string_view> Headers::Get(std::string_view name) const {
-  for (const auto& [key, value] : fields_) {
+  for (const Place& place : places_) {
+    if (place.name_size != name.size()) continue;
+    const auto [key, value] = FieldAt(place);
     if (EqualsIgnoreCase(key, name)) return value;
   }
   return std::nullopt;
 }
 
 size_t Headers::Count(std::string_view name) const {
-  return static_cast<size_t>(
-      std::count_if(fields_.begin(), fields_.end(),
-                    [name](const Field& field) { return EqualsIgnoreCase(field.first, name); }));
+  return static_cast<size_t>(std::count_if(
+      places_.begin(), places_.end(),
+      [this, name](const Place& place) { return EqualsIgnoreCase(FieldAt(place).first, name); }));
+}
+
+std::vector<Headers::Field> Headers::fields() const {
+  std::vector<Field> all;
+  for (const Field& field : *this) all.push_back(field);
+  return all;
 }
 
 std::string_view HttpRequest::path() const {
@@ -151,18 +187,46 @@ std::optional<std::string> QueryParameter(std::string_view query, std::string_vi
   return std::nullopt;
 }
 
-void RemoveHopByHop(Headers& headers) {
-  std::vector<std::string> named;
+HopByHop::HopByHop(const Headers& headers) {
   for (const auto& [name, value] : headers) {
     if (!EqualsIgnoreCase(name, "Connection")) continue;
-    for (const std::string_view token : Split(value, ',')) named.emplace_back(Trim(token));
+    for (const std::string_view token : Split(value, ',')) named_.push_back(Trim(token));
   }
-  for (const std::string& name : named) headers.Remove(name);
-  for (const std::string_view name :
-       {"Connection", "Keep-Alive", "Proxy-Connection", "Proxy-Authenticate", "Proxy-Authorization",
-        "TE", "Trailer", "Transfer-Encoding", "Upgrade"}) {
-    headers.Remove(name);
+}
+
+bool HopByHop::operator()(std::string_view name) const {
+  const auto is = [name](std::string_view other) { return EqualsIgnoreCase(name, other); };
+  switch (name.size()) {
+    case 2:
+      if (is("TE")) return true;
+      break;
+    case 7:
+      if (is("Trailer") || is("Upgrade")) return true;
+      break;
+    case 10:
+      if (is("Connection") || is("Keep-Alive")) return true;
+      break;
+    case 16:
+      if (is("Proxy-Connection")) return true;
+      break;
+    case 17:
+      if (is("Transfer-Encoding")) return true;
+      break;
+    case 18:
+      if (is("Proxy-Authenticate")) return true;
+      break;
+    case 19:
+      if (is("Proxy-Authorization")) return true;
+      break;
+    default:
+      break;
   }
+  return std::any_of(named_.begin(), named_.end(), is);
+}
+
+void RemoveHopByHop(Headers& headers) {
+  const HopByHop is_hop_by_hop(headers);
+  headers.RemoveIf([&](const Headers::Field& field) { return is_hop_by_hop(field.first); });
 }
 
 }  // namespace warmpath::net

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/check.h"
 #include "base/units.h"
 
 namespace warmpath::net {
@@ -13,6 +14,7 @@ namespace {
 constexpr size_t kMaxChunkLine = 18;  // 16 hex digits and CRLF
 constexpr size_t kMaxTrailerBytes = 8 << 10;
 constexpr size_t kMaxInformational = 16;
+constexpr size_t kKeptLine = 256;
 
 constexpr std::array<bool, 256> MakeTokenTable() {
   std::array<bool, 256> table{};
@@ -26,6 +28,14 @@ constexpr std::array<bool, 256> MakeTokenTable() {
   return table;
 }
 constexpr std::array<bool, 256> kToken = MakeTokenTable();
+
+// Of the names that CheckFields knows: Host, Expect, Connection, Content-Length, Transfer-Encoding.
+constexpr std::array<bool, 19> MakeFramingSizes() {
+  std::array<bool, 19> sizes{};
+  for (const size_t size : {4, 6, 10, 14, 17}) sizes[size] = true;
+  return sizes;
+}
+constexpr std::array<bool, 19> kFramingSizes = MakeFramingSizes();
 
 bool IsVisible(char c) {
   return c > ' ' && c <= '~';
@@ -52,10 +62,13 @@ bool IsToken(std::string_view text) {
 }
 
 bool IsFieldValue(std::string_view text) {
-  return std::all_of(text.begin(), text.end(), [](char c) {
+  // Without an early end the compiler takes many bytes at a time.
+  bool bad = false;
+  for (const char c : text) {
     const auto byte = static_cast<uint8_t>(c);
-    return byte == '\t' || (byte >= 0x20 && byte != 0x7f);
-  });
+    bad |= (byte < 0x20 && byte != '\t') || byte == 0x7f;
+  }
+  return !bad;
 }
 
 Http1Parser Http1Parser::ForRequests(Http1Limits limits) {
@@ -72,10 +85,12 @@ void Http1Parser::Reset(bool answers_head) {
   keep_alive_ = expects_continue_ = chunked_ = has_length_ = false;
   status_ = error_status_ = 0;
   minor_version_ = 1;
-  hosts_ = informational_ = line_start_ = field_lines_ = 0;
+  hosts_ = informational_ = section_size_ = field_lines_ = 0;
+  start_line_seen_ = line_complete_ = false;
   length_ = remaining_ = received_ = 0;
   error_ = "";
-  head_.clear();
+  line_.clear();
+  if (line_.capacity() > kKeptLine) line_ = std::string();
   method_.clear();
   target_.clear();
   headers_ = Headers();
@@ -108,26 +123,25 @@ Http1Parser::Event Http1Parser::Next(std::string_view& input) {
         body_ = input;
         input = {};
         return Event::kBody;
-      case State::kChunkSize:
-        if (!ReadLine(input, kMaxChunkLine)) break;
-        if (!ParseChunkSize(std::string_view(head_).substr(0, head_.size() - 2))) break;
-        head_.clear();
-        line_start_ = 0;
+      case State::kChunkSize: {
+        std::string_view line;
+        if (!ReadLine(input, kMaxChunkLine, line)) break;
+        section_size_ = 0;
+        if (!ParseChunkSize(line)) break;
         continue;
+      }
       case State::kChunkData:
         return TakeBody(input, State::kChunkEnd);
-      case State::kChunkEnd:
-        if (!ReadLine(input, 2)) break;
-        if (head_ != "\r\n") return Fail(400, "chunk longer than its size");
-        head_.clear();
-        line_start_ = 0;
+      case State::kChunkEnd: {
+        std::string_view line;
+        if (!ReadLine(input, 2, line)) break;
+        section_size_ = 0;
         state_ = State::kChunkSize;
         continue;
+      }
       case State::kTrailers: {
-        if (!ReadLine(input, kMaxTrailerBytes)) break;
-        const std::string_view line =
-            std::string_view(head_).substr(line_start_, head_.size() - line_start_ - 2);
-        line_start_ = head_.size();
+        std::string_view line;
+        if (!ReadLine(input, kMaxTrailerBytes, line)) break;
         if (line.empty()) {
           state_ = State::kEnd;
           return Event::kEnd;
@@ -153,45 +167,50 @@ Http1Parser::Event Http1Parser::Close() {
   return Event::kEnd;
 }
 
-bool Http1Parser::ReadLine(std::string_view& input, size_t limit) {
+bool Http1Parser::ReadLine(std::string_view& input, size_t limit, std::string_view& line) {
+  if (std::exchange(line_complete_, false)) line_.clear();
   const size_t newline = input.find('\n');
   const size_t take = newline == std::string_view::npos ? input.size() : newline + 1;
-  if (head_.size() + take > limit) {
+  section_size_ += take;
+  if (section_size_ > limit) {
     const bool in_chunks = state_ == State::kChunkSize || state_ == State::kChunkEnd;
     Fail(in_chunks ? 400 : 431, in_chunks ? "bad chunk" : "header section too large");
     return false;
   }
-  head_.append(input.substr(0, take));
+  std::string_view all = input.substr(0, take);
   input.remove_prefix(take);
+  if (newline == std::string_view::npos || !line_.empty()) {
+    line_.append(all);
+    all = line_;
+  }
+  const size_t cr = all.find('\r');
   if (newline == std::string_view::npos) {
     // A CR must be the last byte so far, or it is bare.
-    const size_t cr = head_.find('\r', line_start_);
-    if (cr != std::string::npos && cr + 1 != head_.size()) Fail(400, "bare CR");
+    if (cr != std::string_view::npos && cr + 1 != all.size()) Fail(400, "bare CR");
     return false;
   }
-  const size_t cr = head_.find('\r', line_start_);
-  if (cr == std::string::npos || cr + 2 != head_.size()) {
-    Fail(400, cr == std::string::npos ? "bare LF" : "bare CR");
+  line_complete_ = !line_.empty();
+  if (cr == std::string_view::npos || cr + 2 != all.size()) {
+    Fail(400, cr == std::string_view::npos ? "bare LF" : "bare CR");
     return false;
   }
+  line = all.substr(0, cr);
   return true;
 }
 
 Http1Parser::Event Http1Parser::ReadHead(std::string_view& input) {
   for (;;) {
-    if (!ReadLine(input, limits_.max_head_bytes)) {
+    std::string_view line;
+    const bool first = !start_line_seen_;
+    if (!ReadLine(input, limits_.max_head_bytes, line)) {
       return state_ == State::kError ? Event::kError : Event::kNeedMore;
     }
-    const bool first = line_start_ == 0;
-    const std::string_view line =
-        std::string_view(head_).substr(line_start_, head_.size() - line_start_ - 2);
-    line_start_ = head_.size();
     if (first && line.empty()) {
       // One empty line before a request is tolerated (RFC 9112 2.2).
       if (!requests_ || informational_++ > 0) return Fail(400, "empty start line");
-      head_.clear();
-      line_start_ = 0;
+      section_size_ = 0;
     } else if (first) {
+      start_line_seen_ = true;
       headers_ = Headers();
       if (!(requests_ ? ParseRequestLine(line) : ParseStatusLine(line))) return Event::kError;
     } else if (line.empty()) {
@@ -206,8 +225,8 @@ Http1Parser::Event Http1Parser::ReadHead(std::string_view& input) {
 Http1Parser::Event Http1Parser::FinishHead() {
   hosts_ = 0;
   chunked_ = has_length_ = false;
-  head_.clear();
-  line_start_ = field_lines_ = 0;
+  start_line_seen_ = false;
+  section_size_ = field_lines_ = 0;
   if (!CheckFields() || !(requests_ ? CheckRequest() : CheckResponse())) return Event::kError;
   if (!requests_ && status_ < 200) {
     if (status_ == 101) return Fail(502, "unasked protocol switch");
@@ -306,7 +325,7 @@ bool Http1Parser::ParseField(std::string_view line) {
     Fail(400, "control character in a header");
     return false;
   }
-  if (state_ == State::kHead) headers_.Add(std::string(name), std::string(value));
+  if (state_ == State::kHead) headers_.Add(name, value);
   return true;
 }
 
@@ -320,6 +339,7 @@ bool Http1Parser::CheckFields() {
     return false;
   };
   for (const auto& [name, value] : headers_) {
+    if (!kFramingSizes[std::min(name.size(), kFramingSizes.size() - 1)]) continue;
     if (EqualsIgnoreCase(name, "Content-Length")) {
       if (std::exchange(has_length_, true)) return fail(400, "repeated Content-Length");
       if (value.empty() || value.size() > 18 ||
@@ -436,6 +456,12 @@ bool Http1Parser::ParseChunkSize(std::string_view line) {
   remaining_ = size;
   state_ = size == 0 ? State::kTrailers : State::kChunkData;
   return true;
+}
+
+void Http1Parser::SkipContent(uint64_t bytes) {
+  WP_DCHECK(bytes <= content_left());
+  remaining_ -= bytes;
+  if (remaining_ == 0) state_ = State::kEnd;
 }
 
 Http1Parser::Event Http1Parser::TakeBody(std::string_view& input, State after) {

@@ -57,7 +57,11 @@ class Http1Parser {
   bool has_content() const { return framing_ != Framing::kNone; }
   // Content-Length when given, else 0.
   uint64_t content_length() const { return framing_ == Framing::kLength ? length_ : 0; }
-  bool started() const { return state_ != State::kHead || !head_.empty(); }
+  // Of content with a declared length, as far as it is still to come. Who reads it elsewhere than
+  // through Next says so.
+  uint64_t content_left() const { return state_ == State::kLength ? remaining_ : 0; }
+  void SkipContent(uint64_t bytes);
+  bool started() const { return state_ != State::kHead || section_size_ > 0; }
   bool head_complete() const { return state_ != State::kHead; }
 
   int error_status() const { return error_status_; }
@@ -82,9 +86,10 @@ class Http1Parser {
   Event Fail(int status, const char* what);
   Event ReadHead(std::string_view& input);
   Event FinishHead();
-  // Moves a line with its CRLF from the input into head_; true when it is complete. Sets the error
-  // when it is too long or malformed.
-  bool ReadLine(std::string_view& input, size_t limit);
+  // Takes a line with its CRLF off the input; true when it is complete: `line` is then what stood
+  // before the CRLF, and valid until the next call. Sets the error when the section it belongs to
+  // is longer than `limit`, or it is malformed.
+  bool ReadLine(std::string_view& input, size_t limit, std::string_view& line);
   bool ParseRequestLine(std::string_view line);
   bool ParseStatusLine(std::string_view line);
   bool ParseField(std::string_view line);
@@ -108,13 +113,15 @@ class Http1Parser {
   int error_status_ = 0;
   size_t hosts_ = 0;
   size_t informational_ = 0;  // 1xx heads skipped
-  size_t line_start_ = 0;     // of the unfinished line in head_
+  size_t section_size_ = 0;   // bytes of the head, chunk line or trailers so far
   size_t field_lines_ = 0;
   uint64_t length_ = 0;     // Content-Length
   uint64_t remaining_ = 0;  // of the content or of the chunk
   uint64_t received_ = 0;   // content bytes announced so far
   const char* error_ = "";
-  std::string head_;
+  std::string line_;  // what was read of an unfinished one
+  bool line_complete_ = false;
+  bool start_line_seen_ = false;
   std::string method_;
   std::string target_;
   Headers headers_;

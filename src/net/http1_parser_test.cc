@@ -22,7 +22,8 @@ std::string Describe(Http1Parser& parser, bool requests) {
   std::string text =
       requests ? parser.method() + " " + parser.target() : std::to_string(parser.status());
   text += " [";
-  for (const auto& [name, value] : parser.headers()) text += name + "=" + value + ",";
+  for (const auto& [name, value] : parser.headers())
+    text.append(name).append("=").append(value).append(",");
   return text + "] ";
 }
 

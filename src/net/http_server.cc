@@ -117,6 +117,10 @@ Result<std::unique_ptr<HttpServer>> ListenOn(const std::vector<Loop*>& loops,
 
 }  // namespace
 
+void RecycleBody(Loop& loop, std::string body) {
+  loop.impl().bodies.Give(std::move(body));
+}
+
 Result<std::unique_ptr<HttpServer>> HttpServer::Listen(LoopGroup& loops, const HostPort& address,
                                                        HttpServerOptions options, Handler handler) {
   std::vector<Loop*> all;

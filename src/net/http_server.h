@@ -82,6 +82,10 @@ struct HttpServerOptions {
   std::function<Headers(const Headers& request)> error_headers{};
 };
 
+// On the loop: gives back a body that came with a request, once nobody needs it. Large ones are
+// used again for requests to come.
+void RecycleBody(Loop& loop, std::string body);
+
 // Listens on one address with a SO_REUSEPORT socket per loop of the group. `handler` is called on
 // the loop of the connection.
 class HttpServer {

@@ -2,9 +2,10 @@
 
 #include <fmt/format.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
-#include <boost/asio/error.hpp>
 #include <boost/asio/ip/address.hpp>
+#include <cerrno>
 #include <utility>
 
 #include "base/log.h"
@@ -12,25 +13,42 @@
 namespace warmpath::net {
 namespace {
 
-using ReusePort = asio::detail::socket_option::boolean<SOL_SOCKET, SO_REUSEPORT>;
 constexpr Duration kAcceptBackoff = std::chrono::milliseconds(100);
 constexpr int kBacklog = 1024;
 // So that a storm of connections does not starve those already there.
 constexpr int kAcceptsPerTurn = 64;
 
-tl::unexpected<Error> CannotListen(const tcp::endpoint& endpoint, const error_code& error) {
-  return Fail(Code::kUnavailable,
-              fmt::format("cannot listen on {}: {}", EndpointText(endpoint), error.message()));
+error_code LastError() {
+  return {errno, boost::system::system_category()};
+}
+
+// A bound socket, or -1 with errno set.
+int BoundSocket(const tcp::endpoint& endpoint, bool reuse_port) {
+  const int fd =
+      socket(endpoint.data()->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
+  if (fd < 0) return -1;
+  const int on = 1;
+  const bool bound =
+      setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
+      (!reuse_port || setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0) &&
+      bind(fd, endpoint.data(), static_cast<socklen_t>(endpoint.size())) == 0;
+  if (bound) return fd;
+  const int reason = errno;
+  close(fd);
+  errno = reason;
+  return -1;
+}
+
+tl::unexpected<Error> CannotListen(const tcp::endpoint& endpoint) {
+  return Fail(Code::kUnavailable, fmt::format("cannot listen on {}: {}", EndpointText(endpoint),
+                                              LastError().message()));
 }
 
 // SO_REUSEPORT lets two processes of one user share a port silently; a plain bind tells.
-Status CheckFree(Loop& loop, const tcp::endpoint& endpoint) {
-  TcpAcceptor probe(loop.impl().io);
-  error_code error;
-  probe.open(endpoint.protocol(), error);
-  if (!error) probe.set_option(asio::socket_base::reuse_address(true), error);
-  if (!error) probe.bind(endpoint, error);
-  if (error) return CannotListen(endpoint, error);
+Status CheckFree(const tcp::endpoint& endpoint) {
+  const int probe = BoundSocket(endpoint, /*reuse_port=*/false);
+  if (probe < 0) return CannotListen(endpoint);
+  close(probe);
   return {};
 }
 
@@ -50,7 +68,7 @@ Result<std::vector<std::shared_ptr<Listener>>> Listener::BindAll(const std::vect
                 fmt::format("\"{}\" is not an IP address to listen on", address.host));
   }
   uint16_t port = address.port;
-  if (port != 0) WP_RETURN_IF_ERROR(CheckFree(*loops.front(), {ip, port}));
+  if (port != 0) WP_RETURN_IF_ERROR(CheckFree({ip, port}));
   std::vector<std::shared_ptr<Listener>> listeners;
   for (Loop* loop : loops) {
     auto listener = std::make_shared<Listener>(*loop);
@@ -61,59 +79,66 @@ Result<std::vector<std::shared_ptr<Listener>>> Listener::BindAll(const std::vect
   return listeners;
 }
 
+Listener::~Listener() {
+  Close();
+}
+
 Status Listener::Bind(const tcp::endpoint& endpoint) {
-  error_code error;
-  acceptor_.open(endpoint.protocol(), error);
-  if (!error) acceptor_.set_option(asio::socket_base::reuse_address(true), error);
-  if (!error) acceptor_.set_option(ReusePort(true), error);
-  if (!error) acceptor_.non_blocking(true, error);
-  if (!error) acceptor_.bind(endpoint, error);
-  if (!error) acceptor_.listen(kBacklog, error);
-  if (error) return CannotListen(endpoint, error);
+  fd_ = BoundSocket(endpoint, /*reuse_port=*/true);
+  if (fd_ < 0 || listen(fd_, kBacklog) != 0) return CannotListen(endpoint);
   return {};
 }
 
 uint16_t Listener::port() const {
-  error_code ignored;
-  return acceptor_.local_endpoint(ignored).port();
+  tcp::endpoint bound;
+  auto size = static_cast<socklen_t>(bound.capacity());
+  if (getsockname(fd_, bound.data(), &size) != 0) return 0;
+  bound.resize(size);
+  return bound.port();
 }
 
 void Listener::Serve(Accepted accepted) {
+  if (fd_ < 0) return;
   accepted_ = std::move(accepted);
+  watch_ = loop_.impl().reactor.Add(fd_);
   Watch();
 }
 
 void Listener::Close() {
-  error_code ignored;
-  acceptor_.close(ignored);
+  if (watch_ != nullptr) loop_.impl().reactor.Remove(std::exchange(watch_, nullptr));
+  if (fd_ >= 0) close(std::exchange(fd_, -1));
   backoff_.Cancel();
   accepted_ = nullptr;
 }
 
 void Listener::Watch() {
-  if (!acceptor_.is_open()) return;
-  acceptor_.async_wait(TcpAcceptor::wait_read,
-                       [self = shared_from_this()](const error_code& error) {
-                         if (!error && self->acceptor_.is_open()) self->AcceptAll();
-                       });
+  if (watch_ == nullptr) return;
+  loop_.impl().reactor.Wait(*watch_, Reactor::kRead,
+                            [self = shared_from_this()](const error_code&) {
+                              if (self->watch_ != nullptr) self->AcceptAll();
+                            });
 }
 
 void Listener::AcceptAll() {
   for (int i = 0; i < kAcceptsPerTurn; ++i) {
-    TcpSocket socket(loop_.impl().io);
     tcp::endpoint peer;
-    error_code error;
-    acceptor_.accept(socket, peer, error);
-    if (error == asio::error::would_block) break;
-    if (error == asio::error::connection_aborted || error == asio::error::interrupted) continue;
-    if (error) {
-      // Out of descriptors, most likely: waiting connections stay in the backlog meanwhile.
-      WP_LOG(kError, "net", "accept failed", {"error", error.message()});
-      backoff_ = loop_.After(kAcceptBackoff, [this] { Watch(); });
-      return;
+    auto size = static_cast<socklen_t>(peer.capacity());
+    const int fd = accept4(fd_, peer.data(), &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) {
+      peer.resize(size);
+      accepted_(TcpSocket(loop_.impl().reactor, fd), peer);
+      if (watch_ == nullptr) return;
+      continue;
     }
-    socket.non_blocking(true, error);
-    if (!error) accepted_(std::move(socket), peer);
+    if (errno == EAGAIN) {
+      watch_->ready[Reactor::kRead] = false;
+      break;
+    }
+    if (errno == ECONNABORTED || errno == EINTR) continue;
+    // Out of descriptors, most likely: waiting connections stay in the backlog meanwhile.
+    WP_LOG(kError, "net", "accept failed", {"error", LastError().message()});
+    backoff_ = loop_.After(kAcceptBackoff, [this] { Watch(); });
+    return;
   }
   Watch();
 }

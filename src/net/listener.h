@@ -20,7 +20,8 @@ class Listener : public std::enable_shared_from_this<Listener> {
  public:
   using Accepted = std::function<void(TcpSocket socket, const tcp::endpoint& peer)>;
 
-  explicit Listener(Loop& loop) : loop_(loop), acceptor_(loop.impl().io) {}
+  explicit Listener(Loop& loop) : loop_(loop) {}
+  ~Listener();
 
   // One per loop, all bound to `address` (port 0: the same free one); a port that someone listens
   // on is an error, although SO_REUSEPORT would share it.
@@ -39,7 +40,8 @@ class Listener : public std::enable_shared_from_this<Listener> {
   void AcceptAll();
 
   Loop& loop_;
-  TcpAcceptor acceptor_;
+  int fd_ = -1;
+  Reactor::Watch* watch_ = nullptr;  // while it serves
   Accepted accepted_;
   Timer backoff_;
 };

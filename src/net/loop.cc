@@ -2,7 +2,7 @@
 
 #include <pthread.h>
 
-#include <boost/asio/post.hpp>
+#include <algorithm>
 #include <future>
 #include <utility>
 
@@ -21,7 +21,6 @@ std::shared_ptr<TimerState> TimerQueue::Add(Duration delay, Duration period,
   state->fire = std::move(fire);
   state->at = entries_.emplace(SystemClock().Now() + delay, state);
   state->queued = true;
-  Arm();
   return state;
 }
 
@@ -32,22 +31,14 @@ void TimerQueue::Remove(TimerState& state) {
 }
 
 void TimerQueue::Shutdown() {
-  timer_.reset();
-  entries_.clear();
+  // What a timer holds may cancel others on its way out.
+  const Entries dropped = std::exchange(entries_, {});
+  for (const auto& [due, state] : dropped) state->queued = false;
 }
 
-void TimerQueue::Arm() {
-  if (!timer_ || entries_.empty()) return;
-  const TimePoint due = entries_.begin()->first;
-  if (due >= armed_for_) return;  // an earlier wake-up is already set and arms again
-  armed_for_ = due;
-  timer_->expires_at(std::chrono::time_point_cast<std::chrono::steady_clock::duration>(due));
-  timer_->async_wait([self = shared_from_this()](const error_code& error) {
-    if (error) return;
-    self->armed_for_ = TimePoint::max();
-    self->FireDue();
-    self->Arm();
-  });
+std::optional<TimePoint> TimerQueue::due() const {
+  if (entries_.empty()) return std::nullopt;
+  return entries_.begin()->first;
 }
 
 void TimerQueue::FireDue() {
@@ -97,24 +88,36 @@ void Timer::Cancel() {
 Loop::Impl::Impl(std::string loop_name)
     : name(std::move(loop_name)),
       wheel(SystemClock().Now()),
-      timers(std::make_shared<TimerQueue>(io)),
-      wheel_timer(std::in_place, io.get_executor()) {
-  wheel.OnFirst([this] { TurnWheel(); });
+      timers(std::make_shared<TimerQueue>()) {
+  wheel.OnFirst([this] { wheel_due = SystemClock().Now() + DeadlineWheel::kTick; });
 }
 
 Loop::Impl::~Impl() {
   timers->Shutdown();
-  wheel_timer.reset();
+}
+
+std::optional<TimePoint> Loop::Impl::NextDue() const {
+  const std::optional<TimePoint> due = timers->due();
+  if (!due || !wheel_due) return due ? due : wheel_due;
+  return std::min(*due, *wheel_due);
+}
+
+void Loop::Impl::Run() {
+  while (state.load(std::memory_order_relaxed) != State::kStopped) {
+    if (reactor.Turn(NextDue())) RunPosted();
+    const std::optional<TimePoint> due = NextDue();
+    if (!due || *due > SystemClock().Now()) continue;
+    timers->FireDue();
+    TurnWheel();
+  }
 }
 
 void Loop::Impl::TurnWheel() {
-  wheel_timer->expires_after(DeadlineWheel::kTick);
-  wheel_timer->async_wait([this](const error_code& error) {
-    if (error) return;
-    // From its first deadline to its last the wheel turns by this one chain of waits.
-    wheel.Advance(SystemClock().Now());
-    if (!wheel.empty()) TurnWheel();
-  });
+  const TimePoint now = SystemClock().Now();
+  if (!wheel_due || *wheel_due > now) return;
+  wheel.Advance(now);
+  // From its first deadline to its last the wheel turns once per tick.
+  wheel_due = wheel.empty() ? std::nullopt : std::optional(now + DeadlineWheel::kTick);
 }
 
 void Loop::Impl::RunPosted() {
@@ -138,14 +141,13 @@ Loop::~Loop() {
 
 void Loop::Start() {
   WP_CHECK(impl_->state.load() == Impl::State::kNew);
-  impl_->work.emplace(impl_->io.get_executor());
   impl_->state = Impl::State::kRunning;
   std::promise<void> running;
   impl_->thread = std::thread([this, &running] {
     impl_->thread_id = std::this_thread::get_id();
     pthread_setname_np(pthread_self(), impl_->name.substr(0, 15).c_str());
     running.set_value();
-    impl_->io.run();
+    impl_->Run();
   });
   running.get_future().wait();
 }
@@ -153,9 +155,8 @@ void Loop::Start() {
 void Loop::Stop() {
   if (impl_->state.exchange(Impl::State::kStopped) == Impl::State::kRunning) {
     WP_CHECK(!InLoop());
-    impl_->io.stop();
+    impl_->reactor.Wake();
     impl_->thread.join();
-    impl_->work.reset();
   }
   std::vector<std::function<void()>> dropped;
   {
@@ -166,13 +167,17 @@ void Loop::Stop() {
 }
 
 void Loop::Post(std::function<void()> work) {
+  if (InLoop()) {
+    impl_->reactor.Defer(std::move(work));
+    return;
+  }
   {
     MutexLock lock(impl_->mutex);
     if (impl_->closed) return;
     impl_->posted.push_back(std::move(work));
     if (std::exchange(impl_->wake_pending, true)) return;
   }
-  asio::post(impl_->io, [impl = impl_.get()] { impl->RunPosted(); });
+  impl_->reactor.Wake();
 }
 
 void Loop::Run(std::function<void()> work) {

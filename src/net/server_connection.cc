@@ -1,14 +1,12 @@
 #include "net/server_connection.h"
 
-#include <boost/asio/buffer.hpp>
-#include <boost/asio/error.hpp>
-#include <boost/asio/post.hpp>
 #include <charconv>
 #include <utility>
 
 #include "base/check.h"
 #include "base/log.h"
 #include "net/http1_writer.h"
+#include "net/server_exchange.h"
 
 namespace warmpath::net {
 namespace {
@@ -16,7 +14,9 @@ namespace {
 constexpr size_t kMaxPipelinedBytes = 64 << 10;
 constexpr size_t kBodyPadding = 64;           // simdjson reads past the end
 constexpr size_t kMaxReservedBody = 1 << 20;  // of a declared length that has not arrived yet
+constexpr size_t kFirstBodyRoom = 128 << 10;
 constexpr size_t kKeptOutputCapacity = 64 << 10;
+constexpr size_t kUsualOutput = 64;
 constexpr std::string_view kLate = "the request did not arrive in time";
 constexpr Duration kLingerTime = std::chrono::seconds(2);
 
@@ -45,96 +45,6 @@ void ServerShared::RemoveRequest() {
   MutexLock lock(mutex);
   --requests;
   changed.NotifyAll();
-}
-
-// ---- ServerExchange
-
-ServerExchange::ServerExchange(ServerConnection& connection, HttpRequest request, size_t high_water)
-    : connection_(&connection),
-      loop_(connection.loop()),
-      request_(std::move(request)),
-      high_water_(high_water),
-      has_content_(connection.has_content()) {}
-
-bool ServerExchange::closed() const {
-  return connection_ == nullptr || connection_->ended();
-}
-
-void ServerExchange::Respond(int status, Headers headers, std::string body) {
-  if (!closed()) connection_->Respond(status, headers, body);
-}
-
-void ServerExchange::Begin(int status, Headers headers) {
-  if (!closed()) connection_->Begin(status, headers);
-}
-
-size_t ServerExchange::Write(std::string_view bytes) {
-  return closed() ? 0 : connection_->Write(bytes);
-}
-
-void ServerExchange::End() {
-  if (!closed()) connection_->End();
-}
-
-void ServerExchange::Abort() {
-  if (!closed()) connection_->Abort();
-}
-
-void ServerExchange::OnClose(std::function<void()> gone) {
-  if (connection_ != nullptr) {
-    on_close_ = std::move(gone);
-  } else if (gone_) {
-    // Gone between the request and this call: told from the loop, as always.
-    asio::post(loop_.impl().io, std::move(gone));
-  }
-}
-
-void ServerExchange::OnDrain(std::function<void()> drained) {
-  if (connection_ != nullptr) on_drain_ = std::move(drained);
-}
-
-void ServerExchange::Detach(bool gone) {
-  connection_ = nullptr;
-  gone_ = gone;
-  // Callbacks usually hold this exchange: dropping them here ends that cycle.
-  const auto on_close = std::exchange(on_close_, nullptr);
-  on_drain_ = nullptr;
-  on_data_ = nullptr;
-  on_body_end_ = nullptr;
-  if (gone && on_close) on_close();
-}
-
-void ServerExchange::Drained() {
-  const auto drained = on_drain_;
-  if (drained) drained();
-}
-
-void ServerExchange::ReadBody(std::function<void(std::string_view)> on_data,
-                              std::function<void()> on_end) {
-  if (closed()) return;
-  on_data_ = std::move(on_data);
-  on_body_end_ = std::move(on_end);
-  connection_->ResumeBody();
-}
-
-void ServerExchange::PauseBody() {
-  if (!closed()) connection_->PauseBody();
-}
-
-void ServerExchange::ResumeBody() {
-  if (!closed()) connection_->ResumeBody();
-}
-
-void ServerExchange::BodyData(std::string_view bytes) {
-  // The handler may end the exchange, which must not destroy what is running.
-  auto on_data = std::move(on_data_);
-  if (on_data) on_data(bytes);
-  if (connection_ != nullptr) on_data_ = std::move(on_data);
-}
-
-void ServerExchange::BodyEnd() {
-  on_data_ = nullptr;
-  if (const auto on_end = std::exchange(on_body_end_, nullptr)) on_end();
 }
 
 // ---- ServerConnection: reading
@@ -169,7 +79,7 @@ void ServerConnection::WatchRead() {
   watching_read_ = true;
   if (tls_ && tls_->peer_closed() && state_ != State::kLinger) {
     // The end is in the session: the socket need not show it.
-    asio::post(loop_.impl().io, [self = shared_from_this()] {
+    loop_.impl().reactor.Defer([self = shared_from_this()] {
       self->watching_read_ = false;
       if (self->state_ != State::kClosed) self->OnReadable();
     });
@@ -193,6 +103,9 @@ void ServerConnection::WatchError() {
 
 // After the end of what is answered nothing is decrypted any more.
 std::string_view ServerConnection::Read(error_code& error) {
+  if (state_ == State::kBody && !tls_ && parser_.content_left() >= BodyBuffers::kSmallest) {
+    return ReadBodyInPlace(error);
+  }
   if (!tls_ || state_ == State::kLinger) {
     auto& scratch = loop_.impl().scratch;
     return {scratch.data(), socket_.read_some(asio::buffer(scratch), error)};
@@ -253,7 +166,7 @@ void ServerConnection::Process(std::string_view input) {
         }
         break;
       case Http1Parser::Event::kBody:
-        request_.body.append(parser_.body());
+        AppendBody(parser_.body());
         break;
       case Http1Parser::Event::kEnd:
         pending_ = input;
@@ -297,10 +210,7 @@ void ServerConnection::OnHead(bool more_input) {
   request_.target = std::move(parser_.target());
   request_.headers = std::move(parser_.headers());
   request_.peer = peer_;
-  if (!shared_->options.stream_bodies) {
-    request_.body.reserve(std::min<uint64_t>(parser_.content_length(), kMaxReservedBody) +
-                          kBodyPadding);
-  }
+  if (!shared_->options.stream_bodies) BeginBody();
   if (parser_.expects_continue() && parser_.has_content() && !more_input) {
     out_ += "HTTP/1.1 100 Continue\r\n\r\n";
     ScheduleFlush();
@@ -309,13 +219,58 @@ void ServerConnection::OnHead(bool more_input) {
 
 Duration ServerConnection::BodyTimeLeft() const {
   const HttpServerOptions& options = shared_->options;
-  const std::chrono::milliseconds earned(1000 * request_.body.size() /
+  const std::chrono::milliseconds earned(1000 * body_size_ /
                                          std::max<uint64_t>(1, options.min_body_bytes_per_second));
   const TimePoint last = body_began_ + options.body_timeout + earned;
   return std::min(options.body_timeout, last - SystemClock().Now());
 }
 
+// A large body of known length is read where it stays; its room grows with what arrived, so that a
+// length alone costs nothing.
+void ServerConnection::BeginBody() {
+  body_size_ = 0;
+  const uint64_t length = parser_.content_length();
+  if (length >= BodyBuffers::kSmallest) request_.body = loop_.impl().bodies.Take();
+  if (request_.body.capacity() < length + kBodyPadding) {
+    request_.body.reserve(std::min<uint64_t>(length, kMaxReservedBody) + kBodyPadding);
+  }
+}
+
+void ServerConnection::GrowBody(size_t at_least) {
+  std::string& body = request_.body;
+  if (body.size() >= at_least) return;
+  const size_t generous = std::max(kFirstBodyRoom, 4 * body_size_);
+  const size_t known = body_size_ + static_cast<size_t>(parser_.content_left());
+  body.resize(std::max(at_least, std::min(generous, known)));
+}
+
+void ServerConnection::AppendBody(std::string_view bytes) {
+  if (request_.body.size() == body_size_) {
+    request_.body.append(bytes);
+  } else {
+    GrowBody(body_size_ + bytes.size());
+    std::copy(bytes.begin(), bytes.end(), request_.body.data() + body_size_);
+  }
+  body_size_ += bytes.size();
+}
+
+// Returns what lies behind the body, or behind its room.
+std::string_view ServerConnection::ReadBodyInPlace(error_code& error) {
+  GrowBody(body_size_ + BodyBuffers::kSmallest);  // there is more than that to come
+  std::string& body = request_.body;
+  const size_t room =
+      static_cast<size_t>(std::min<uint64_t>(parser_.content_left(), body.size() - body_size_));
+  auto& scratch = loop_.impl().scratch;
+  const size_t size =
+      socket_.read_some(asio::buffer(body.data() + body_size_, room), asio::buffer(scratch), error);
+  const size_t in_place = std::min(size, room);
+  body_size_ += in_place;
+  parser_.SkipContent(in_place);
+  return {scratch.data(), size - in_place};
+}
+
 void ServerConnection::Dispatch() {
+  request_.body.resize(body_size_);
   if (request_.body.capacity() < request_.body.size() + kBodyPadding) {
     request_.body.reserve(request_.body.size() + kBodyPadding);
   }
@@ -385,7 +340,7 @@ void ServerConnection::PauseBody() {
 
 void ServerConnection::ResumeBody() {
   if (!receiving_ || !std::exchange(body_paused_, false)) return;
-  asio::post(loop_.impl().io, [self = shared_from_this()] {
+  loop_.impl().reactor.Defer([self = shared_from_this()] {
     if (!self->receiving_ || self->body_paused_ || self->feeding_) return;
     const std::string input = std::exchange(self->held_, {});
     self->Receive(input);
@@ -446,6 +401,7 @@ void ServerConnection::StartHead(int status, const Headers& headers,
   if (!bodiless_status) framing.content_length = length;
   framing.connection = !keep_alive_ ? "close" : http11 ? "" : "keep-alive";
   framing.server_name = shared_->options.server_name;
+  BorrowOutput();
   AppendResponseHead(out_, status, headers, framing);
 }
 
@@ -474,6 +430,7 @@ size_t ServerConnection::Write(std::string_view bytes) {
     bytes = bytes.substr(0, static_cast<size_t>(std::min<uint64_t>(bytes.size(), *body_left_)));
     *body_left_ -= bytes.size();
   }
+  BorrowOutput();
   if (chunked_) {
     AppendChunk(out_, bytes);
   } else {
@@ -500,10 +457,25 @@ void ServerConnection::Abort() {
   Shut(/*tell_exchange=*/false, /*reset=*/true);
 }
 
+// Connections with nothing to send hold no buffer.
+void ServerConnection::BorrowOutput() {
+  if (out_.capacity() < kUsualOutput) out_.swap(loop_.impl().spare_output);
+}
+
+void ServerConnection::GiveBackOutput() {
+  out_.clear();
+  sent_ = 0;
+  std::string& spare = loop_.impl().spare_output;
+  if (out_.capacity() <= kKeptOutputCapacity && out_.capacity() > spare.capacity()) {
+    out_.swap(spare);
+  }
+  out_ = std::string();
+}
+
 void ServerConnection::ScheduleFlush() {
   if (flush_scheduled_ || watching_write_) return;
   flush_scheduled_ = true;
-  asio::post(loop_.impl().io, [self = shared_from_this()] {
+  loop_.impl().reactor.Defer([self = shared_from_this()] {
     self->flush_scheduled_ = false;
     self->Flush();
   });
@@ -536,9 +508,7 @@ void ServerConnection::Flush() {
     sent_ += size;
   }
   if (queued() == 0) {
-    out_.clear();
-    if (out_.capacity() > kKeptOutputCapacity) out_ = std::string();
-    sent_ = 0;
+    GiveBackOutput();
     if (state_ == State::kHandling && !unsent()) deadline_.Clear();
   } else if (sent_ > kKeptOutputCapacity && sent_ > out_.size() / 2) {
     out_.erase(0, sent_);

@@ -79,6 +79,10 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   std::string_view Read(error_code& error);
   void Process(std::string_view input);
   void OnHead(bool more_input);
+  void BeginBody();
+  void AppendBody(std::string_view bytes);
+  void GrowBody(size_t at_least);
+  std::string_view ReadBodyInPlace(error_code& error);
   Duration BodyTimeLeft() const;
   void Dispatch();
   void DispatchHead(std::string_view input);
@@ -90,6 +94,8 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   void BeginRequest();
   void EndRequest();
   void StartHead(int status, const Headers& headers, std::optional<uint64_t> length);
+  void BorrowOutput();
+  void GiveBackOutput();
   void ScheduleFlush();
   void Flush();
   void FinishResponse();
@@ -112,6 +118,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   State state_ = State::kIdle;
 
   HttpRequest request_;
+  size_t body_size_ = 0;  // received so far; request_.body may be longer
   TimePoint body_began_{};
   std::shared_ptr<ServerExchange> exchange_;
   std::string pending_;  // bytes after the request at hand
@@ -135,46 +142,6 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   bool handshaking_ = false;
   bool no_content_ = false;            // HEAD, 204, 304: what is written is dropped
   std::optional<uint64_t> body_left_;  // of a declared Content-Length
-};
-
-class ServerExchange final : public HttpExchange {
- public:
-  ServerExchange(ServerConnection& connection, HttpRequest request, size_t high_water);
-
-  HttpRequest& request() override { return request_; }
-  Loop& loop() override { return loop_; }
-  void Respond(int status, Headers headers, std::string body) override;
-  void Begin(int status, Headers headers) override;
-  size_t Write(std::string_view bytes) override;
-  void End() override;
-  void Abort() override;
-  size_t high_water() const override { return high_water_; }
-  bool closed() const override;
-  void OnClose(std::function<void()> gone) override;
-  void OnDrain(std::function<void()> drained) override;
-  bool has_content() const override { return has_content_; }
-  void ReadBody(std::function<void(std::string_view)> on_data,
-                std::function<void()> on_end) override;
-  void PauseBody() override;
-  void ResumeBody() override;
-
-  // By the connection: it is done with this exchange. `gone`: before the answer was complete.
-  void Detach(bool gone);
-  void Drained();
-  void BodyData(std::string_view bytes);
-  void BodyEnd();
-
- private:
-  ServerConnection* connection_;  // null once detached
-  Loop& loop_;
-  HttpRequest request_;
-  const size_t high_water_;
-  const bool has_content_;
-  bool gone_ = false;
-  std::function<void()> on_close_;
-  std::function<void()> on_drain_;
-  std::function<void(std::string_view)> on_data_;
-  std::function<void()> on_body_end_;
 };
 
 }  // namespace warmpath::net

@@ -1,8 +1,6 @@
 #include "net/tls_stream.h"
 
 #include <algorithm>
-#include <boost/asio/buffer.hpp>
-#include <boost/asio/error.hpp>
 #include <utility>
 
 namespace warmpath::net {

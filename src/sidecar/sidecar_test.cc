@@ -44,7 +44,8 @@ class SidecarTest : public ::testing::Test {
           exchange->OnClose([this] { ++aborted_; });
           const net::HttpRequest& request = exchange->request();
           std::string head = request.method + " " + request.target + "\n";
-          for (const auto& [name, value] : request.headers) head += name + ": " + value + "\n";
+          for (const auto& [name, value] : request.headers)
+            head.append(name).append(": ").append(value).append("\n");
           exchange->Begin(200, {{"Content-Type", "text/plain"}, {"Keep-Alive", "timeout=5"}});
           exchange->Write(head);
           if (!exchange->has_content()) {
