@@ -8,6 +8,7 @@ mod json;
 mod python;
 mod template;
 mod tokens;
+mod words;
 
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::path::Path;
@@ -178,7 +179,7 @@ pub unsafe extern "C" fn wp_model_info(model: *const Model, info: *mut Info) {
         fallback_reason: reason.as_ptr(),
         fallback_reason_size: reason.len(),
         opaque_contents: model.rules.opaque.into(),
-        cuts_between_words: 0,
+        cuts_between_words: model.tokens.cuts_between_words.into(),
         content_marks: model.rules.marks.as_ptr(),
         content_marks_size: model.rules.marks.len(),
         not_opaque_reason: model.rules.reason.as_ptr(),

@@ -1,6 +1,6 @@
 //! Text to token ids and back: fastokens where it proves equal to Hugging Face tokenizers, the latter otherwise.
 
-use crate::Failure;
+use crate::{words, Failure};
 use aho_corasick::{AhoCorasick, MatchKind};
 use std::path::Path;
 
@@ -13,6 +13,8 @@ pub struct Tokens {
     backend: Backend,
     /// Added tokens matched on raw text, with whether each ends a piece; None when pieces cannot be tokenized on their own.
     cutter: Option<(AhoCorasick, Vec<bool>)>,
+    /// Whether text may be cut between words: see words.rs.
+    pub cuts_between_words: bool,
     pub vocab_size: u32,
     /// Why the fast path is not used; empty when it is.
     pub fallback_reason: String,
@@ -40,16 +42,20 @@ impl Tokens {
         let own_size = reference.get_vocab(true).into_values().max().map_or(0, |id| id + 1);
         let vocab_size = own_size.max(model_vocab_size(dir));
         let cutter = cutter(&reference);
+        let cuts_between_words = words::known_to_part(&reference);
+        let word_probes = words::probes(FRAGMENTS, &added_tokens(&reference));
         let texts = probes(&reference);
         let (backend, fallback_reason) =
             match fast.and_then(|fast| verified(fast, &reference, &texts)) {
                 Ok(fast) => (Backend::Fast(Box::new(fast)), String::new()),
                 Err(reason) => (Backend::Reference(Box::new(reference)), reason),
             };
-        let mut tokens = Tokens { backend, cutter, vocab_size, fallback_reason };
+        let mut tokens =
+            Tokens { backend, cutter, cuts_between_words, vocab_size, fallback_reason };
         if !texts.iter().all(|text| tokens.pieces_agree(text)) {
             tokens.cutter = None;
         }
+        tokens.cuts_between_words &= word_probes.iter().all(|text| tokens.words_agree(text));
         Ok(tokens)
     }
 
@@ -64,6 +70,17 @@ impl Tokens {
             start = end;
         }
         self.encode(text, false).is_ok_and(|whole| whole == ids)
+    }
+
+    fn words_agree(&self, text: &str) -> bool {
+        let Ok(whole) = self.encode(text, false) else { return false };
+        words::cuts(text).all(|at| {
+            let both = [&text[..at], &text[at..]].map(|side| self.encode(side, false));
+            match both {
+                [Ok(left), Ok(right)] => [left, right].concat() == whole,
+                _ => false,
+            }
+        })
     }
 
     pub fn backend(&self) -> &'static str {
@@ -314,13 +331,19 @@ const FRAGMENTS: &[&str] = &[
     "[INST]",
 ];
 
-/// The fixed strings a fast tokenizer has to agree on: each fragment, and 400 mixtures of them with the model's own added tokens.
-fn probes(reference: &tokenizers::Tokenizer) -> Vec<String> {
+/// In the order of their ids.
+fn added_tokens(reference: &tokenizers::Tokenizer) -> Vec<String> {
     let mut added: Vec<(u32, String)> =
         reference.get_added_tokens_decoder().into_iter().map(|(id, t)| (id, t.content)).collect();
     added.sort();
+    added.into_iter().map(|(_, content)| content).collect()
+}
+
+/// The fixed strings a fast tokenizer has to agree on: each fragment, and 400 mixtures of them with the model's own added tokens.
+fn probes(reference: &tokenizers::Tokenizer) -> Vec<String> {
+    let added = added_tokens(reference);
     let mut texts: Vec<String> = FRAGMENTS.iter().map(|f| f.to_string()).collect();
-    texts.extend(added.iter().step_by(added.len() / 64 + 1).map(|(_, t)| format!("a {t} b{t}")));
+    texts.extend(added.iter().step_by(added.len() / 64 + 1).map(|t| format!("a {t} b{t}")));
     let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
     let mut pick = |bound: usize| {
         state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -330,7 +353,7 @@ fn probes(reference: &tokenizers::Tokenizer) -> Vec<String> {
         let mut text = String::new();
         for _ in 0..2 + pick(12) {
             if pick(6) == 0 && !added.is_empty() {
-                text.push_str(&added[pick(added.len())].1);
+                text.push_str(&added[pick(added.len())]);
             } else {
                 text.push_str(FRAGMENTS[pick(FRAGMENTS.len())]);
             }
