@@ -6,7 +6,7 @@
 #include "base/check.h"
 #include "events/applier.h"
 #include "index/kv_index.h"
-#include "kv/event_batch.h"
+#include "kv/event_batch_reader.h"
 #include "kv/extra_keys.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -25,8 +25,13 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   index::KvIndex index(uint64_t{16} << 20);
   events::Applier applier(index, {1, 0},
                           {.max_orphan_blocks = 64, .max_orphan_age = std::chrono::seconds(10)});
-  applier.Apply(*batch, TimePoint());
-  applier.Apply(*batch, TimePoint());
+  kv::EventBatchReader reader;
+  for (int i = 0; i < 2; ++i) {
+    const auto view = reader.Read(payload);
+    WP_CHECK(view.has_value());
+    WP_CHECK(view->events.size() >= batch->events.size());
+    applier.Apply(view->events, TimePoint());
+  }
   WP_CHECK(applier.orphan_blocks() <= 64);
   applier.Reset();
   WP_CHECK(index.ResidentBlocks({1, 0}) == 0);

@@ -1,4 +1,5 @@
-// MessagePack: a value that can be skipped can be walked, and ends at the same byte.
+// MessagePack: a value that can be skipped can be walked, and ends at the same byte; runs of
+// integers are what reading them one by one gives.
 #include <cstdint>
 #include <string_view>
 
@@ -47,10 +48,26 @@ bool Walk(MsgpackReader& reader, int depth) {
   return true;
 }
 
+// From every place where bytes look like an integer.
+void CheckRun(std::string_view bytes) {
+  constexpr size_t kMax = 64;
+  uint32_t run[kMax];
+  MsgpackReader runner(bytes);
+  MsgpackReader single(bytes);
+  const size_t count = runner.ReadUint32Run(run, kMax);
+  for (size_t i = 0; i < count; ++i) {
+    uint64_t value = 0;
+    WP_CHECK(single.ReadUint(value));
+    WP_CHECK(value == run[i]);
+  }
+  WP_CHECK(single.position() == runner.position());
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
+  for (size_t i = 0; i < size && i < 256; ++i) CheckRun(bytes.substr(i));
   MsgpackReader skipper(bytes);
   MsgpackReader walker(bytes);
   if (!skipper.Skip()) return 0;

@@ -219,7 +219,9 @@ bool MsgpackReader::SkipAt(int depth) {
     case MsgpackType::kArray: {
       uint32_t count = 0;
       if (!ReadArray(count)) return false;
-      for (uint32_t i = 0; i < count; ++i) {
+      // Of arrays that are passed over, one of nothing but nil is the commonest by far.
+      uint32_t i = depth < max_depth_ ? static_cast<uint32_t>(ReadNilRun(count)) : 0;
+      for (; i < count; ++i) {
         if (!SkipAt(depth + 1)) return false;
       }
       return true;

@@ -36,6 +36,8 @@ class MsgpackReader {
   bool failed() const { return failed_; }
   bool at_end() const { return at_ == bytes_.size(); }
   size_t position() const { return at_; }
+  // The bytes from an earlier position() to here.
+  std::string_view Since(size_t position) const { return bytes_.substr(position, at_ - position); }
 
   bool ReadNil();
   bool ReadBool(bool& out);
@@ -52,6 +54,13 @@ class MsgpackReader {
   bool ReadArray(uint32_t& count);
   // Pair count, likewise.
   bool ReadMap(uint32_t& pairs);
+  // Runs of values of one kind, as many as follow one another, at most `max`; what comes then is
+  // left to be read. They return how many and never fail. `out` has room for `max`.
+  // Unsigned integers in a form of at most 32 bits (fixint, uint 8, 16, 32).
+  size_t ReadUint32Run(uint32_t* out, size_t max);
+  // Integers in the form uint 64.
+  size_t ReadUint64Run(uint64_t* out, size_t max);
+  size_t ReadNilRun(size_t max);
   // Passes over one value of any type.
   bool Skip();
   // Passes over one value and gives its bytes.

@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <random>
 #include <vector>
 
 namespace warmpath::codec {
@@ -145,6 +146,76 @@ TEST(Msgpack, BoundsDepth) {
   EXPECT_TRUE(MsgpackReader(std::string(32, '\x91') + '\xc0').Skip());
   EXPECT_FALSE(MsgpackReader(std::string(33, '\x91') + '\xc0').Skip());
   EXPECT_FALSE(MsgpackReader(std::string(1'000'000, '\x91')).Skip());
+}
+
+// What follows one another in a form of at most 32 bits, one by one.
+std::vector<uint32_t> OneByOne(MsgpackReader& reader, std::string_view bytes, size_t max) {
+  std::vector<uint32_t> values;
+  while (values.size() < max && !reader.at_end()) {
+    const auto tag = static_cast<uint8_t>(bytes[reader.position()]);
+    uint64_t value = 0;
+    MsgpackReader start = reader;
+    if ((tag >= 0x80 && (tag < 0xcc || tag > 0xce)) || !reader.ReadUint(value)) {
+      reader = start;
+      break;
+    }
+    values.push_back(static_cast<uint32_t>(value));
+  }
+  return values;
+}
+
+TEST(Msgpack, RunsOfIntegersAreWhatTheyAreOneByOne) {
+  std::mt19937 random(7);
+  for (int round = 0; round < 2000; ++round) {
+    std::string bytes;
+    MsgpackWriter pack(bytes);
+    const size_t count = random() % 60;
+    for (size_t i = 0; i < count; ++i) {
+      if (random() % 40 == 0) {
+        pack.Int(-1 - static_cast<int64_t>(random() % 100));
+      } else if (random() % 40 == 0) {
+        pack.Uint(uint64_t{random()} << 20);
+      } else {
+        pack.Uint(random() >> (random() % 4 * 8));
+      }
+    }
+    bytes.resize(bytes.size() - std::min<size_t>(bytes.size(), random() % 8));
+    const size_t max = random() % 70;
+    MsgpackReader single(bytes);
+    const auto expected = OneByOne(single, bytes, max);
+    // The run ends with the memory, so that a sanitizer sees a read beyond it.
+    const std::vector<char> exact(bytes.begin(), bytes.end());
+    MsgpackReader reader(std::string_view(exact.data(), exact.size()));
+    std::vector<uint32_t> values(max);
+    values.resize(reader.ReadUint32Run(values.data(), max));
+    ASSERT_EQ(values, expected);
+    ASSERT_EQ(reader.position(), single.position());
+  }
+}
+
+TEST(Msgpack, RunsEndBeforeAnotherKind) {
+  const std::string_view bytes("\xcf\0\0\0\0\0\0\0\5\xcf\xff\0\0\0\0\0\0\0\xc0\xc0\5", 21);
+  MsgpackReader reader(bytes);
+  uint64_t wide[3] = {};
+  EXPECT_EQ(reader.ReadUint64Run(wide, 3), 2u);
+  EXPECT_EQ(wide[0], 5u);
+  EXPECT_EQ(wide[1], 0xff00000000000000u);
+  EXPECT_EQ(reader.ReadUint64Run(wide, 3), 0u);
+  EXPECT_EQ(reader.ReadNilRun(1), 1u);
+  EXPECT_EQ(reader.ReadNilRun(9), 1u);
+  uint32_t narrow[3] = {};
+  EXPECT_EQ(reader.ReadUint32Run(narrow, 0), 0u);
+  EXPECT_EQ(reader.ReadUint32Run(narrow, 3), 1u);
+  EXPECT_TRUE(reader.at_end());
+  EXPECT_EQ(reader.ReadNilRun(1), 0u);
+  MsgpackReader cut(bytes.substr(0, 8));
+  EXPECT_EQ(cut.ReadUint64Run(wide, 3), 0u);
+}
+
+TEST(Msgpack, NilsCountAsNesting) {
+  const std::string_view bytes("\x91\x91\xc0", 3);
+  EXPECT_TRUE(MsgpackReader(bytes, 2).Skip());
+  EXPECT_FALSE(MsgpackReader(bytes, 1).Skip());
 }
 
 }  // namespace

@@ -14,8 +14,10 @@ namespace {
 
 constexpr size_t kMaxGroups = 64;
 
+constexpr size_t kKeptKeys = 4096;
+
 // Whether every block of a prefix must be resident in a group of that kind.
-bool CoversPrefixes(const std::optional<std::string>& kind) {
+bool CoversPrefixes(const std::optional<std::string_view>& kind) {
   return !kind || *kind == "full_attention" || *kind == "mla_attention" ||
          *kind == "sink_full_attention";
 }
@@ -33,23 +35,23 @@ index::Tier TierOfMedium(std::string_view medium) {
   return index::Tier::kOther;
 }
 
-void Applier::Apply(const kv::EventBatch& batch, TimePoint now) {
-  for (const kv::Event& event : batch.events) {
-    if (const auto* stored = std::get_if<kv::BlockStored>(&event)) {
-      Apply(*stored, now);
-    } else if (const auto* removed = std::get_if<kv::BlockRemoved>(&event)) {
-      Apply(*removed);
-    } else {
-      // The GPU's content of this rank; offloaded copies stay.
-      index_.ClearTier(holder_, index::Tier::kGpu);
-      orphans_.remove_if([](const Orphan& o) { return o.run.tier == index::Tier::kGpu; });
-      orphan_blocks_ = 0;
-      for (const Orphan& orphan : orphans_) orphan_blocks_ += orphan.run.hashes.size();
+void Applier::Apply(std::span<const kv::EventView> events, TimePoint now) {
+  for (const kv::EventView& event : events) {
+    switch (event.kind) {
+      case kv::EventKind::kStored:
+        ApplyStored(event, now);
+        break;
+      case kv::EventKind::kRemoved:
+        ApplyRemoved(event);
+        break;
+      case kv::EventKind::kCleared:
+        ApplyCleared();
+        break;
     }
   }
 }
 
-void Applier::Apply(const kv::BlockStored& stored, TimePoint now) {
+void Applier::ApplyStored(const kv::EventView& stored, TimePoint now) {
   const uint32_t group = stored.group_idx.value_or(0);
   if (groups_.size() < kMaxGroups || groups_.contains(group)) {
     bool& indexed = groups_[group];
@@ -79,21 +81,27 @@ void Applier::Apply(const kv::BlockStored& stored, TimePoint now) {
   ++counts_.stores;
   kv::StoredExtras extras = kv::ReadExtras(stored);
   if (!extras.understood) ++counts_.unknown_extras;
-  Run run{tier,          group,         stored.parent.value_or(0),
-          stored.hashes, stored.tokens, std::move(extras.blocks),
-          block_size_};
-  if (!stored.parent) {
-    StoreRun(run, kv::RootKey(block_size_, extras.lora_name, extras.cache_salt));
-  } else if (const auto parent = index_.Find(holder_, group, *stored.parent)) {
-    StoreRun(run, *parent);
+  std::optional<index::Parent> parent;
+  if (stored.parent) {
+    parent = index_.FindParent(holder_, group, *stored.parent);
   } else {
-    Hold(std::move(run), now);
+    parent.emplace().key = kv::RootKey(block_size_, extras.lora_name, extras.cache_salt);
+  }
+  if (!parent) {
+    Hold({tier,
+          group,
+          *stored.parent,
+          {stored.hashes.begin(), stored.hashes.end()},
+          {stored.tokens.begin(), stored.tokens.end()},
+          std::move(extras.blocks)},
+         now);
     return;
   }
+  Store(tier, group, *parent, stored.hashes, stored.tokens, extras.blocks);
   if (!orphans_.empty()) AdoptChildren();
 }
 
-void Applier::Apply(const kv::BlockRemoved& removed) {
+void Applier::ApplyRemoved(const kv::EventView& removed) {
   const uint32_t group = removed.group_idx.value_or(0);
   if (!IsIndexed(group)) {
     ++counts_.removals_of_other_groups;
@@ -111,22 +119,26 @@ void Applier::Apply(const kv::BlockRemoved& removed) {
   }
 }
 
+// The GPU's content of this rank; offloaded copies stay.
+void Applier::ApplyCleared() {
+  index_.ClearTier(holder_, index::Tier::kGpu);
+  orphans_.remove_if([](const Orphan& o) { return o.run.tier == index::Tier::kGpu; });
+  orphan_blocks_ = 0;
+  for (const Orphan& orphan : orphans_) orphan_blocks_ += orphan.run.hashes.size();
+}
+
 bool Applier::IsIndexed(uint32_t group) const {
   const auto it = groups_.find(group);
   return it == groups_.end() || it->second;
 }
 
-void Applier::StoreRun(const Run& run, kv::BlockKey parent) {
-  std::vector<index::BlockAlias> blocks;
-  blocks.reserve(run.hashes.size());
-  const std::span<const kv::TokenId> tokens(run.tokens);
-  kv::BlockKey key = parent;
-  for (size_t i = 0; i < run.hashes.size(); ++i) {
-    key = kv::ChildKey(key, tokens.subspan(i * run.block_size, run.block_size),
-                       run.extras.empty() ? std::string_view() : std::string_view(run.extras[i]));
-    blocks.push_back({key, run.hashes[i]});
-  }
-  index_.Store(holder_, run.tier, run.group, parent, blocks);
+void Applier::Store(index::Tier tier, uint32_t group, const index::Parent& parent,
+                    std::span<const kv::EngineHash> hashes, std::span<const kv::TokenId> tokens,
+                    std::span<const std::string> extras) {
+  keys_.resize(hashes.size());
+  kv::ChainKeys(parent.key, tokens, extras, keys_);
+  index_.Store(holder_, tier, group, parent, hashes, keys_);
+  if (keys_.capacity() > kKeptKeys) std::vector<kv::BlockKey>().swap(keys_);
 }
 
 void Applier::Hold(Run run, TimePoint now) {
@@ -148,15 +160,16 @@ void Applier::AdoptChildren() {
   for (bool adopted = true; adopted;) {
     adopted = false;
     for (auto it = orphans_.begin(); it != orphans_.end();) {
-      const auto parent = index_.Find(holder_, it->run.group, it->run.parent);
+      const Run& run = it->run;
+      const auto parent = index_.FindParent(holder_, run.group, run.parent);
       if (!parent) {
         ++it;
         continue;
       }
-      StoreRun(it->run, *parent);
+      Store(run.tier, run.group, *parent, run.hashes, run.tokens, run.extras);
       for (const auto& [tier, hash] : it->removed)
-        index_.Remove(holder_, tier, it->run.group, std::span(&hash, 1));
-      orphan_blocks_ -= it->run.hashes.size();
+        index_.Remove(holder_, tier, run.group, std::span(&hash, 1));
+      orphan_blocks_ -= run.hashes.size();
       it = orphans_.erase(it);
       adopted = true;
     }

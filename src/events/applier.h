@@ -6,12 +6,13 @@
 #include <cstdint>
 #include <list>
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "base/clock.h"
 #include "index/kv_index.h"
-#include "kv/event_batch.h"
+#include "kv/event_batch_reader.h"
 
 namespace warmpath::events {
 
@@ -40,7 +41,7 @@ class Applier {
   Applier(index::KvIndex& index, index::Holder holder, ApplierLimits limits)
       : index_(index), holder_(holder), limits_(limits) {}
 
-  void Apply(const kv::EventBatch& batch, TimePoint now);
+  void Apply(std::span<const kv::EventView> events, TimePoint now);
   // Drops orphans that waited too long.
   void Expire(TimePoint now);
   // Clears the holder and forgets what was learned (restart, gap).
@@ -52,14 +53,14 @@ class Applier {
   const ApplierCounts& counts() const { return counts_; }
 
  private:
-  struct Run {  // one BlockStored, in our terms
+  // One BlockStored that waits for its parent.
+  struct Run {
     index::Tier tier = index::Tier::kGpu;
     uint32_t group = 0;
     kv::EngineHash parent = 0;
     std::vector<kv::EngineHash> hashes;
     std::vector<kv::TokenId> tokens;
     std::vector<std::string> extras;  // per block, or empty
-    uint32_t block_size = 0;
   };
   struct Orphan {
     Run run;
@@ -67,10 +68,13 @@ class Applier {
     std::vector<std::pair<index::Tier, kv::EngineHash>> removed;  // removals that came meanwhile
   };
 
-  void Apply(const kv::BlockStored& stored, TimePoint now);
-  void Apply(const kv::BlockRemoved& removed);
+  void ApplyStored(const kv::EventView& stored, TimePoint now);
+  void ApplyRemoved(const kv::EventView& removed);
+  void ApplyCleared();
   bool IsIndexed(uint32_t group) const;
-  void StoreRun(const Run& run, kv::BlockKey parent);
+  void Store(index::Tier tier, uint32_t group, const index::Parent& parent,
+             std::span<const kv::EngineHash> hashes, std::span<const kv::TokenId> tokens,
+             std::span<const std::string> extras);
   void Hold(Run run, TimePoint now);
   void AdoptChildren();
   bool RemoveFromOrphans(index::Tier tier, uint32_t group, kv::EngineHash hash);
@@ -82,6 +86,7 @@ class Applier {
   std::map<uint32_t, bool> groups_;  // group -> indexed
   std::list<Orphan> orphans_;        // oldest first
   size_t orphan_blocks_ = 0;
+  std::vector<kv::BlockKey> keys_;  // of the run being stored
   ApplierCounts counts_;
 };
 

@@ -42,10 +42,10 @@ kv::BlockRemoved Removed(kv::EngineHash hash, const char* medium = "GPU") {
 
 class ApplierTest : public ::testing::Test {
  protected:
-  void Apply(std::vector<kv::Event> events) {
-    kv::EventBatch batch;
-    batch.events = std::move(events);
-    applier_.Apply(batch, now_);
+  void Apply(const std::vector<kv::Event>& events) {
+    std::vector<kv::EventView> views;
+    for (const kv::Event& event : events) views.push_back(kv::ViewOf(event));
+    applier_.Apply(views, now_);
   }
   index::HolderMatch Match(std::string_view lora = "", std::string_view salt = "",
                            size_t blocks = 8) {

@@ -106,7 +106,9 @@ void Publisher::Apply(uint64_t sequence, uint64_t digest, std::string_view paylo
   connection_lost_ = false;
   sequence_.Applied(sequence, digest);
   shown_.last_seq = static_cast<int64_t>(sequence);
-  const auto batch = kv::DecodeBatch(payload);
+  // Of the thread, not of the publisher: its memory is that of the largest batch.
+  thread_local kv::EventBatchReader reader;
+  const auto batch = reader.Read(payload);
   if (!batch) {
     // Its removals are unknown, so nothing known of this engine can be trusted any more.
     ++shown_.errors;
@@ -116,13 +118,13 @@ void Publisher::Apply(uint64_t sequence, uint64_t digest, std::string_view paylo
     return;
   }
   const uint64_t stores = applier_.counts().stores;
-  applier_.Apply(*batch, now);
+  applier_.Apply(batch->events, now);
   if (applier_.counts().stores != stores) watch_->NoteStore(applier_.block_size());
   ++shown_.received;
   NoteCounts(*batch);
 }
 
-void Publisher::NoteCounts(const kv::EventBatch& batch) {
+void Publisher::NoteCounts(const kv::EventBatchView& batch) {
   shown_.format = static_cast<int>(batch.format);
   shown_.block_size = applier_.block_size();
   shown_.hybrid = applier_.hybrid();

@@ -76,7 +76,7 @@ class Publisher {
   void Forget();
   void NoteRestart();
   void Drain(TimePoint now);
-  void NoteCounts(const kv::EventBatch& batch);
+  void NoteCounts(const kv::EventBatchView& batch);
   void NoteApplierCounts();
   void Warn(std::string_view message, uint64_t sequence, TimePoint now);
 

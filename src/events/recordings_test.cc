@@ -97,10 +97,11 @@ class Replayed {
     Rank& rank = ranks_.at(source);
     for (; rank.applied < rank.lines.size() && rank.applied <= last; ++rank.applied) {
       const Json& line = rank.lines[rank.applied];
-      const auto batch = kv::DecodeBatch(
-          FromHex(std::string_view(Find(line, "frames")->get_array()[2].get_string())));
+      const std::string payload =
+          FromHex(std::string_view(Find(line, "frames")->get_array()[2].get_string()));
+      const auto batch = reader_.Read(payload);
       ASSERT_TRUE(batch) << batch.error().message;
-      rank.applier->Apply(*batch, TimePoint());
+      rank.applier->Apply(batch->events, TimePoint());
       rank.reference.Apply(*Find(line, "view"));
       std::set<uint64_t> resident;
       for (const auto& alias : index_.Dump(rank.holder, recording_.group))
@@ -158,6 +159,7 @@ class Replayed {
   bool hybrid() const { return ranks_[0].applier->hybrid(); }
 
  private:
+  kv::EventBatchReader reader_;
   struct Rank {
     std::vector<Json> lines;
     size_t applied = 0;

@@ -85,7 +85,7 @@ bool ReadKey(MsgpackReader& reader, std::string_view lora_name, BlockKeys& keys)
 
 }  // namespace
 
-StoredExtras ReadExtras(const BlockStored& stored) {
+StoredExtras ReadExtras(const EventView& stored) {
   StoredExtras extras;
   if (stored.lora_name) {
     extras.lora_name = *stored.lora_name;
@@ -100,14 +100,16 @@ StoredExtras ReadExtras(const BlockStored& stored) {
     extras.understood = false;
     return extras;
   }
+  // The last entry that said nothing which is not known: the same bytes again say nothing either.
+  // In an adapter's run all but the first are so.
+  std::string_view nothing;
   for (uint32_t i = 0; i < count; ++i) {
-    if (reader.Peek() == MsgpackType::kNil) {
-      if (!reader.ReadNil()) break;
-      continue;
-    }
+    i += static_cast<uint32_t>(reader.ReadNilRun(count - i));
+    if (i == count) break;
     std::string_view raw;
     MsgpackReader entry = reader;
     if (!reader.ReadRaw(raw)) break;
+    if (raw == nothing) continue;
     BlockKeys keys;
     uint32_t items = 0;
     bool ok = entry.ReadArray(items);
@@ -118,7 +120,12 @@ StoredExtras ReadExtras(const BlockStored& stored) {
       keys = BlockKeys();
       keys.rendered = raw;
     }
-    if (!keys.lora_name.empty() && !stored.lora_name) extras.lora_name = keys.lora_name;
+    const bool renames =
+        !keys.lora_name.empty() && !stored.lora_name && extras.lora_name != keys.lora_name;
+    if (renames) {
+      extras.lora_name = keys.lora_name;
+      nothing = {};
+    }
     const bool first = i == 0 && !stored.parent;
     if (first && !keys.cache_salt.empty()) {
       extras.cache_salt = keys.cache_salt;
@@ -130,6 +137,8 @@ StoredExtras ReadExtras(const BlockStored& stored) {
     if (!keys.rendered.empty()) {
       if (extras.blocks.empty()) extras.blocks.resize(stored.hashes.size());
       if (i < extras.blocks.size()) extras.blocks[i] = std::move(keys.rendered);
+    } else if (ok && !first && !renames) {
+      nothing = raw;
     }
   }
   return extras;

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "kv/event_batch.h"
+#include "kv/event_batch_reader.h"
 
 namespace warmpath::kv {
 
@@ -21,7 +21,7 @@ struct StoredExtras {
       true;  // false: an entry of unknown shape (kept as it is, so it never matches plain text)
 };
 
-StoredExtras ReadExtras(const BlockStored& stored);
+StoredExtras ReadExtras(const EventView& stored);
 
 // One multimodal item as `extra` of ChildKey sees it; several items of one block are concatenated
 // in order.

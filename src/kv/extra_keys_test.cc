@@ -17,8 +17,12 @@ BlockStored StoredRun(size_t blocks, std::string extra_keys, std::optional<std::
   return stored;
 }
 
+StoredExtras Read(const Event& event) {
+  return ReadExtras(ViewOf(event));
+}
+
 TEST(ExtraKeys, TellsLoraAndSaltApart) {
-  const auto extras = ReadExtras(StoredRun(3, EncodeTextExtras("sql", "tenant", 0, 3), "sql"));
+  const auto extras = Read(StoredRun(3, EncodeTextExtras("sql", "tenant", 0, 3), "sql"));
   EXPECT_EQ(extras.lora_name, "sql");
   EXPECT_EQ(extras.cache_salt, "tenant");
   EXPECT_TRUE(extras.blocks.empty());
@@ -26,15 +30,14 @@ TEST(ExtraKeys, TellsLoraAndSaltApart) {
 }
 
 TEST(ExtraKeys, ASaltThatEqualsTheLoraNameIsStillASalt) {
-  EXPECT_EQ(ReadExtras(StoredRun(1, EncodeTextExtras("same", "same", 0, 1), "same")).cache_salt,
-            "same");
-  EXPECT_EQ(ReadExtras(StoredRun(1, EncodeTextExtras("same", "", 0, 1), "same")).cache_salt, "");
+  EXPECT_EQ(Read(StoredRun(1, EncodeTextExtras("same", "same", 0, 1), "same")).cache_salt, "same");
+  EXPECT_EQ(Read(StoredRun(1, EncodeTextExtras("same", "", 0, 1), "same")).cache_salt, "");
 }
 
 TEST(ExtraKeys, SaltStandsOnTheFirstBlockOfAChainOnly) {
   EXPECT_EQ(EncodeTextExtras("", "t", 0, 2), std::string("\x92\x91\xa1t\xc0"));
   EXPECT_EQ(EncodeTextExtras("", "t", 3, 2), std::string("\x92\xc0\xc0"));
-  EXPECT_EQ(ReadExtras(StoredRun(2, EncodeTextExtras("", "", 0, 2))).cache_salt, "");
+  EXPECT_EQ(Read(StoredRun(2, EncodeTextExtras("", "", 0, 2))).cache_salt, "");
 }
 
 TEST(ExtraKeys, KeepsMultimodalItemsPerBlock) {
@@ -51,7 +54,7 @@ TEST(ExtraKeys, KeepsMultimodalItemsPerBlock) {
   raw += RenderMultimodal("two", 4);
   pack.Array(1);
   pack.String("sql");
-  const auto extras = ReadExtras(StoredRun(3, raw, "sql"));
+  const auto extras = Read(StoredRun(3, raw, "sql"));
   EXPECT_EQ(extras.cache_salt, "salt");
   ASSERT_EQ(extras.blocks.size(), 3u);
   EXPECT_EQ(extras.blocks[0], RenderMultimodal("img", 8));
@@ -65,7 +68,7 @@ TEST(ExtraKeys, BareTextInLaterBlocksIsAnItem) {
   pack.Array(1);
   pack.Array(1);
   pack.String("mmhash");
-  const auto extras = ReadExtras(StoredRun(1, raw, {}, false));
+  const auto extras = Read(StoredRun(1, raw, {}, false));
   EXPECT_EQ(extras.cache_salt, "");
   ASSERT_EQ(extras.blocks.size(), 1u);
   EXPECT_FALSE(extras.blocks[0].empty());
@@ -74,8 +77,8 @@ TEST(ExtraKeys, BareTextInLaterBlocksIsAnItem) {
 TEST(ExtraKeys, AdaptersKnownByNumberNeverLookLikeTheBaseModel) {
   BlockStored stored = StoredRun(1, "");
   stored.lora_id = 3;
-  EXPECT_NE(ReadExtras(stored).lora_name, "");
-  EXPECT_EQ(ReadExtras(StoredRun(1, "")).lora_name, "");
+  EXPECT_NE(Read(stored).lora_name, "");
+  EXPECT_EQ(Read(StoredRun(1, "")).lora_name, "");
 }
 
 TEST(ExtraKeys, ReadsTypedEntries) {
@@ -91,15 +94,43 @@ TEST(ExtraKeys, ReadsTypedEntries) {
   for (const char* text : {"type", "mm", "hash", "img"}) pack.String(text);
   pack.String("block_offset");
   pack.Int(-3);
-  const auto extras = ReadExtras(StoredRun(1, raw));
+  const auto extras = Read(StoredRun(1, raw));
   EXPECT_EQ(extras.lora_name, "sql");
   EXPECT_EQ(extras.cache_salt, "t");
   ASSERT_EQ(extras.blocks.size(), 1u);
   EXPECT_EQ(extras.blocks[0], RenderMultimodal("img", -3));
 }
 
+TEST(ExtraKeys, AnEntryThatIsRepeatedMeansTheSameOnlyUnderTheSameName) {
+  std::string raw;
+  codec::MsgpackWriter pack(raw);
+  const auto tagged = [&](const char* name) {
+    pack.Map(2);
+    for (const char* text : {"type", "lora", "name", name}) pack.String(text);
+  };
+  // Nothing, a name by which "\nlora_id=3" is text from then on, that text twice, the name alone.
+  pack.Array(6);
+  pack.Nil();
+  for (int i = 0; i < 2; ++i) {
+    pack.Array(1);
+    pack.String("\nlora_id=3");
+  }
+  pack.Array(1);
+  tagged("b");
+  for (int i = 0; i < 2; ++i) {
+    pack.Array(1);
+    pack.String("\nlora_id=3");
+  }
+  BlockStored stored = StoredRun(6, raw);
+  stored.lora_id = 3;
+  const auto extras = Read(stored);
+  EXPECT_EQ(extras.lora_name, "b");
+  ASSERT_EQ(extras.blocks.size(), 6u);
+  for (size_t i = 0; i < 6; ++i) EXPECT_EQ(extras.blocks[i].empty(), i < 4) << i;
+}
+
 TEST(ExtraKeys, UnknownShapesNeverMatchPlainText) {
-  const auto extras = ReadExtras(StoredRun(1, std::string("\x91\x05")));
+  const auto extras = Read(StoredRun(1, std::string("\x91\x05")));
   EXPECT_FALSE(extras.understood);
   ASSERT_EQ(extras.blocks.size(), 1u);
   EXPECT_FALSE(extras.blocks[0].empty());

@@ -26,25 +26,32 @@ BlockKey RootKey(uint32_t block_size, std::string_view lora_name, std::string_vi
 }
 
 BlockKey ChildKey(BlockKey parent, std::span<const TokenId> block_tokens, std::string_view extra) {
-  // The parent enters as the seed: the tokens are hashed in place.
-  const uint64_t seed =
-      Xxh3(std::string_view(reinterpret_cast<const char*>(&parent), sizeof parent), ProcessSeed());
-  const BlockKey key = Xxh3(std::as_bytes(block_tokens), seed);
+  const BlockKey key = Xxh3(std::as_bytes(block_tokens), parent ^ ProcessSeed());
   if (extra.empty()) return key;
   return Xxh3(extra, key);
+}
+
+void ChainKeys(BlockKey parent, std::span<const TokenId> tokens,
+               std::span<const std::string> extras, std::span<BlockKey> keys) {
+  if (keys.empty()) return;
+  const size_t block_size = tokens.size() / keys.size();
+  if (extras.empty()) {
+    Xxh3Chain(std::as_bytes(tokens).data(), block_size * sizeof(TokenId), parent, ProcessSeed(),
+              keys);
+    return;
+  }
+  for (size_t i = 0; i < keys.size(); ++i) {
+    parent = ChildKey(parent, tokens.subspan(i * block_size, block_size), extras[i]);
+    keys[i] = parent;
+  }
 }
 
 std::vector<BlockKey> PrefixKeys(BlockKey root, std::span<const TokenId> tokens,
                                  uint32_t block_size) {
   std::vector<BlockKey> keys;
   if (block_size == 0) return keys;
-  const size_t blocks = tokens.size() / block_size;
-  keys.reserve(blocks);
-  BlockKey parent = root;
-  for (size_t i = 0; i < blocks; ++i) {
-    parent = ChildKey(parent, tokens.subspan(i * block_size, block_size));
-    keys.push_back(parent);
-  }
+  keys.resize(tokens.size() / block_size);
+  ChainKeys(root, tokens.first(keys.size() * block_size), {}, keys);
   return keys;
 }
 

@@ -63,5 +63,22 @@ TEST(Keys, ExtraAndParentEnterTheKey) {
   EXPECT_NE(twice[0], twice[1]);
 }
 
+TEST(Keys, AChainIsItsBlocksOneByOne) {
+  for (const size_t block_size : {1u, 4u, 16u, 64u, 128u}) {
+    const auto tokens = Tokens(3 * block_size);
+    for (const std::vector<std::string>& extras :
+         {std::vector<std::string>(), std::vector<std::string>{"", "x", ""}}) {
+      std::vector<BlockKey> keys(3);
+      ChainKeys(7, tokens, extras, keys);
+      BlockKey parent = 7;
+      for (size_t i = 0; i < 3; ++i) {
+        parent = ChildKey(parent, std::span(tokens).subspan(i * block_size, block_size),
+                          extras.empty() ? "" : extras[i]);
+        EXPECT_EQ(keys[i], parent) << block_size << " " << i;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace warmpath::kv
