@@ -81,6 +81,24 @@ struct InflightCells {
     return result;
   }
 
+  // The totals of all of them, made where they are missing.
+  std::shared_ptr<const Map> WithTotals(const std::vector<EndpointId>& endpoints) EXCLUDES(mutex) {
+    const auto complete = [&endpoints](const Map& map) {
+      return std::all_of(endpoints.begin(), endpoints.end(),
+                         [&](EndpointId id) { return map.contains(TotalKey(id)); });
+    };
+    if (auto current = Current(); complete(*current)) return current;
+    MutexLock lock(mutex);
+    auto next = std::make_shared<Map>(*Current());
+    for (const EndpointId id : endpoints) {
+      auto& total = (*next)[TotalKey(id)];
+      if (!total) total = std::make_shared<InflightCell>();
+    }
+    std::shared_ptr<const Map> result = std::move(next);
+    std::atomic_store(&cells, result);
+    return result;
+  }
+
   template <typename Predicate>
   void EraseIf(const Predicate& leaves) EXCLUDES(mutex) {
     MutexLock lock(mutex);
@@ -185,6 +203,17 @@ InflightLoad InflightLedger::Load(EndpointId endpoint) const {
 InflightLoad InflightLedger::Load(EndpointId endpoint, uint16_t rank) const {
   const auto cell = cells_->Find(RankKey(endpoint, rank));
   return cell ? cell->Read() : InflightLoad{};
+}
+
+std::vector<InflightGauge> InflightLedger::Gauges(const std::vector<EndpointId>& endpoints) {
+  const auto cells = cells_->WithTotals(endpoints);
+  std::vector<InflightGauge> gauges(endpoints.size());
+  for (size_t i = 0; i < endpoints.size(); ++i) gauges[i].cell_ = cells->at(TotalKey(endpoints[i]));
+  return gauges;
+}
+
+InflightLoad InflightGauge::Read() const {
+  return cell_ ? cell_->Read() : InflightLoad{};
 }
 
 void InflightLedger::Forget(EndpointId endpoint) {

@@ -50,6 +50,18 @@ class InflightTicket {
   bool prefilling_ = false;
 };
 
+// Reads the load of one endpoint, over all ranks, without looking it up. Thread-safe. Of an
+// endpoint that is forgotten it goes on reading what was booked before.
+class InflightGauge {
+ public:
+  InflightGauge() = default;
+  InflightLoad Read() const;
+
+ private:
+  friend class InflightLedger;
+  std::shared_ptr<const struct InflightCell> cell_;
+};
+
 class InflightLedger {
  public:
   InflightLedger();
@@ -59,6 +71,8 @@ class InflightLedger {
                                     int64_t prompt_tokens, int64_t estimated_output_tokens = 0);
   InflightLoad Load(EndpointId endpoint) const;  // over all ranks
   InflightLoad Load(EndpointId endpoint, uint16_t rank) const;
+  // One for each, in order.
+  std::vector<InflightGauge> Gauges(const std::vector<EndpointId>& endpoints);
   void Forget(EndpointId endpoint);
   // Forgets every endpoint but these.
   void Retain(const std::vector<EndpointId>& endpoints);

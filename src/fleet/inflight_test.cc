@@ -87,6 +87,19 @@ TEST(Inflight, CountsTokensFromBookingToRelease) {
   EXPECT_EQ(ledger.Load(1).decode_tokens, 0);
 }
 
+TEST(Inflight, AGaugeReadsWhatIsBookedBeforeAndAfterItWasMade) {
+  InflightLedger ledger;
+  const InflightTicket before = ledger.Book(1, 0, 100, 200);
+  const std::vector<InflightGauge> gauges = ledger.Gauges({1, 2});
+  EXPECT_EQ(gauges[0].Read().prefill_tokens, 100);
+  EXPECT_EQ(gauges[1].Read().requests, 0);
+  const InflightTicket after = ledger.Book(2, 1, 30, 30);
+  EXPECT_EQ(gauges[1].Read().prefill_tokens, 30);
+  ledger.Forget(2);
+  EXPECT_EQ(gauges[1].Read().requests, 1);
+  EXPECT_EQ(InflightGauge().Read().requests, 0);
+}
+
 TEST(Inflight, MovesABookingToWhoServesIt) {
   InflightLedger ledger;
   InflightTicket prefilling = ledger.Book(1, 0, 100, 300, 50);
