@@ -3,6 +3,7 @@
 #include <cmath>
 #include <random>
 #include <tuple>
+#include <utility>
 
 #include "base/log.h"
 #include "routing/beat.h"
@@ -28,18 +29,19 @@ int HttpStatusOf(Code code) {
   }
 }
 
-// Of bodiless requests: nobody knows what they cost.
-EndpointPtr LeastLoaded(const std::vector<EndpointPtr>& endpoints,
-                        const fleet::InflightLedger& inflight) {
+// Of bodiless requests: nobody knows what they cost. Its place in the view.
+uint32_t LeastLoaded(const View& view, const Pool& pool) {
   thread_local std::minstd_rand random{std::random_device{}()};
-  EndpointPtr best;
+  uint32_t best = 0;
   std::tuple<int64_t, double, uint32_t> best_load;
-  for (const EndpointPtr& endpoint : endpoints) {
+  bool first = true;
+  for (const Pool::Member& member : pool.members) {
+    const View::Entry& entry = view.entries()[member.place];
     const std::tuple<int64_t, double, uint32_t> load = {
-        inflight.Load(endpoint->id).requests, endpoint->load.waiting + endpoint->load.running,
+        entry.inflight.Read().requests, entry.endpoint->load.waiting + entry.endpoint->load.running,
         static_cast<uint32_t>(random())};
-    if (best != nullptr && load >= best_load) continue;
-    best = endpoint;
+    if (!std::exchange(first, false) && load >= best_load) continue;
+    best = member.place;
     best_load = load;
   }
   return best;
@@ -65,10 +67,10 @@ uint64_t EstimatedPromptTokens(const Prepared& prepared) {
 }
 
 // What the engine is asked for, by name: an engine's default model has one too.
-std::string ResolvedModel(const Prepared& prepared, const std::vector<EndpointPtr>& endpoints) {
-  if (!prepared.target_model.empty() || endpoints.empty() || endpoints.front()->models.empty())
-    return prepared.target_model;
-  return endpoints.front()->models.front().id;
+const std::string& ResolvedModel(const Prepared& prepared, const View& view, const Pool& pool) {
+  const auto& models = view.entries()[pool.members.front().place].endpoint->models;
+  return !prepared.target_model.empty() || models.empty() ? prepared.target_model
+                                                          : models.front().id;
 }
 
 RequestLabels LabelsOf(const Prepared& prepared, const std::string& resolved) {
@@ -76,81 +78,101 @@ RequestLabels LabelsOf(const Prepared& prepared, const std::string& resolved) {
           prepared.fairness_id, prepared.priority};
 }
 
-Choice MakeChoice(const MatchedRequest& matched, size_t index) {
+Choice MakeChoice(const MatchedRequest& matched, const View& view, const Pool& pool, size_t index) {
   const scheduling::Candidate& candidate = matched.request.candidates[index];
-  return {candidate.endpoint, candidate.rank, candidate.expected_cached_tokens, candidate.inflight,
-          matched.candidate_keys[index]};
+  const uint32_t place = pool.members[index].place;
+  return {view.snapshot().endpoints[place],
+          view.entries()[place].address,
+          candidate.rank,
+          candidate.expected_cached_tokens,
+          candidate.inflight,
+          matched.KeysOf(index)};
 }
 
-std::shared_ptr<DecisionRecord> BodilessRecord(const Prepared& prepared,
-                                               const fleet::Endpoint& endpoint) {
-  auto record = std::make_shared<DecisionRecord>();
+std::shared_ptr<Record> BodilessRecord(const Prepared& prepared, const View& view,
+                                       uint32_t chosen) {
+  auto record = std::make_shared<Record>();
   record->request_id = prepared.request_id;
   record->tokens_note = prepared.tokens_note;
   record->priority = prepared.priority;
-  record->chosen = endpoint.name();
+  record->roster = view.roster();
+  record->chosen_place = chosen;
   return record;
 }
 
+// Of one Decide; a thread's is used again.
+struct DecideMemory {
+  MatchedRequest matched;
+  scheduling::Decision decision;
+};
+thread_local DecideMemory memory;
+
 }  // namespace
 
-Result<std::vector<EndpointPtr>> DirectorState::Eligible(
-    const fleet::Snapshot& snapshot, const Prepared& prepared,
-    const std::vector<fleet::EndpointId>& exclude) const {
-  const auto& subset = prepared.attributes.subset;
-  auto endpoints = EligibleEndpoints(snapshot, prepared.target_model, exclude, subset);
-  if (endpoints || !options.any_model || endpoints.error().code != Code::kNotFound)
-    return endpoints;
-  return EligibleEndpoints(snapshot, "", exclude, subset);
-}
-
-std::shared_ptr<const FlowingEvents> DirectorState::CurrentFlowing() {
-  {
-    MutexLock lock(flowing_mutex);
-    if (flowing != nullptr) return flowing;
+std::shared_ptr<const View> DirectorState::CurrentView(TimePoint now) {
+  const std::shared_ptr<const fleet::Snapshot> snapshot = deps.fleet.snapshot();
+  std::shared_ptr<const View> before;
+  std::shared_ptr<const FlowingEvents> flows;
+  for (;;) {
+    {
+      MutexLock lock(view_mutex);
+      if (view != nullptr && view->Current(snapshot, flowing, now)) return view;
+      before = view;
+      flows = flowing;
+    }
+    if (flows != nullptr) break;
+    RefreshFlowing();
   }
-  RefreshFlowing();
-  MutexLock lock(flowing_mutex);
-  return flowing;
+  auto made =
+      std::make_shared<const View>(snapshot, std::move(flows), view_sources(), now, before.get());
+  MutexLock lock(view_mutex);
+  view = made;
+  return made;
 }
 
 void DirectorState::RefreshFlowing() {
   auto now = std::make_shared<const FlowingEvents>(
       deps.events == nullptr ? FlowingEvents{} : EndpointsWithEvents(deps.events->status()));
-  MutexLock lock(flowing_mutex);
-  flowing = std::move(now);
+  MutexLock lock(view_mutex);
+  if (flowing == nullptr || *flowing != *now) flowing = std::move(now);
   flowing_at = deps.clock.Now();
 }
 
 void Director::CountLookup(const Prepared& prepared, const MatchedRequest& matched, Duration took) {
-  const double seconds = ToSeconds(took);
-  state_->metrics.lookups.Add(static_cast<double>(prepared.prompts.size()));
-  state_->metrics.lookup_hits.Add(matched.best_usable_blocks);
-  state_->metrics.lookup_best.Add(matched.best_resident_blocks);
-  state_->metrics.lookup_latency_seconds.Observe(seconds);
-  MutexLock lock(state_->lookup_mutex);
-  state_->lookup.lookups += prepared.prompts.size();
-  state_->lookup.hits += matched.best_usable_blocks;
-  ++state_->lookup.latency_count;
-  state_->lookup.latency_sum_s += seconds;
+  DirectorState& state = *state_;
+  state.metrics.lookups.Add(static_cast<double>(prepared.prompts.size()));
+  state.metrics.lookup_hits.Add(matched.best_usable_blocks);
+  state.metrics.lookup_best.Add(matched.best_resident_blocks);
+  state.metrics.lookup_latency_seconds.Observe(ToSeconds(took));
+  constexpr auto kRelaxed = std::memory_order_relaxed;
+  state.lookups.fetch_add(prepared.prompts.size(), kRelaxed);
+  state.lookup_hits.fetch_add(matched.best_usable_blocks, kRelaxed);
+  state.lookup_count.fetch_add(1, kRelaxed);
+  state.lookup_nanos.fetch_add(took.count(), kRelaxed);
 }
 
 Result<Outcome> Director::DecideBodiless(Prepared& prepared,
                                          const std::vector<fleet::EndpointId>& exclude) {
   DirectorState& state = *state_;
+  const TimePoint now = state.deps.clock.Now();
   const bool first = prepared.decisions++ == 0;
-  const auto endpoints = state.Eligible(*state.deps.fleet.snapshot(), prepared, exclude);
+  const std::shared_ptr<const View> view = state.CurrentView(now);
+  const auto pool =
+      view->PoolOf(prepared.target_model, options_.any_model, exclude, prepared.attributes.subset);
   const RequestMetrics& metrics = state.metrics.For(LabelsOf(prepared, ""));
   if (first) metrics.requests.Add();
-  if (!endpoints) {
-    if (first) state.metrics.CountError(metrics, HttpStatusOf(endpoints.error().code));
-    return tl::unexpected(endpoints.error());
+  if (!pool) {
+    if (first) state.metrics.CountError(metrics, HttpStatusOf(pool.error().code));
+    return tl::unexpected(pool.error());
   }
-  const EndpointPtr endpoint = LeastLoaded(*endpoints, state.deps.fleet.inflight());
+  const uint32_t chosen = LeastLoaded(*view, **pool);
+  const View::Entry& entry = view->entries()[chosen];
   auto outcome = std::make_unique<OutcomeState>();
-  outcome->choices.push_back({endpoint, 0, 0, state.deps.fleet.inflight().Load(endpoint->id), {}});
+  outcome->choices.push_back(
+      {view->snapshot().endpoints[chosen], entry.address, 0, 0, entry.inflight.Read(), nullptr});
   outcome->metrics = &metrics;
-  outcome->record = BodilessRecord(prepared, *endpoint);
+  outcome->decided = now;
+  outcome->record = BodilessRecord(prepared, *view, chosen);
   return Book(prepared, std::move(outcome));
 }
 
@@ -161,12 +183,13 @@ Result<Outcome> Director::Decide(Prepared& prepared,
   const DirectorDeps& deps = state.deps;
   const TimePoint begin = deps.clock.Now();
   const bool first = prepared.decisions++ == 0;
-  const std::shared_ptr<const fleet::Snapshot> snapshot = deps.fleet.snapshot();
+  const std::shared_ptr<const View> view = state.CurrentView(begin);
   // A retry that finds nobody leaves the request with the answer of its first endpoint.
   const bool retry = !exclude.empty();
-  const auto endpoints = state.Eligible(*snapshot, prepared, exclude);
-  if (!endpoints) {
-    const Code code = endpoints.error().code;
+  const auto found =
+      view->PoolOf(prepared.target_model, options_.any_model, exclude, prepared.attributes.subset);
+  if (!found) {
+    const Code code = found.error().code;
     // Names that no endpoint serves never get a series of their own.
     const RequestMetrics& metrics = state.metrics.For(
         code == Code::kNotFound
@@ -174,9 +197,10 @@ Result<Outcome> Director::Decide(Prepared& prepared,
             : LabelsOf(prepared, prepared.target_model));
     if (first) metrics.requests.Add();
     if (!retry) state.metrics.CountError(metrics, HttpStatusOf(code));
-    return tl::unexpected(endpoints.error());
+    return tl::unexpected(found.error());
   }
-  const std::string resolved = ResolvedModel(prepared, *endpoints);
+  const Pool& pool = **found;
+  const std::string& resolved = ResolvedModel(prepared, *view, pool);
   const RequestMetrics& metrics = state.metrics.For(LabelsOf(prepared, resolved));
   if (first) {
     metrics.requests.Add();
@@ -184,9 +208,9 @@ Result<Outcome> Director::Decide(Prepared& prepared,
     if (!prepared.rewrite.empty()) state.metrics.CountRewrite(metrics, prepared.rewrite);
   }
 
-  MatchedRequest matched =
-      Match(prepared, *endpoints, deps.index, deps.events, *state.CurrentFlowing(),
-            deps.fleet.inflight(), deps.scheduler.wants_estimated_tokens());
+  MatchedRequest& matched = memory.matched;
+  Match(prepared, *view, pool, state.view_sources(), deps.scheduler.wants_estimated_tokens(),
+        matched);
   scheduling::Request& request = matched.request;
   const TimePoint looked_up = deps.clock.Now();
   if (first && prepared.tokens_known) CountLookup(prepared, matched, looked_up - begin);
@@ -195,23 +219,29 @@ Result<Outcome> Director::Decide(Prepared& prepared,
     return Fail(Code::kOutOfBounds, std::string(kShedMessage));
   }
 
-  scheduling::Decision decision = deps.scheduler.Schedule(request);
+  scheduling::Decision& decision = memory.decision;
+  deps.scheduler.Schedule(request, decision);
   const TimePoint scheduled = deps.clock.Now();
   state.metrics.scheduler_seconds.Observe(ToSeconds(scheduled - looked_up));
   if (LogEnabled(LogLevel::kDebug)) {
-    LogPodScores(deps.scheduler.prefix_scorer(), request, resolved, PodScores(*snapshot, request));
+    LogPodScores(deps.scheduler.prefix_scorer(), request, resolved,
+                 PodScores(view->snapshot(), request));
   }
 
-  std::shared_ptr<DecisionRecord> record = MakeRecord(prepared, request, decision, state.weights);
+  std::shared_ptr<Record> record =
+      MakeRecord(prepared, *view, pool, request, decision, state.names);
   record->decision_ms = ToSeconds(scheduled - begin + prepared.prepare_time) * 1e3;
   const bool none = decision.picked.empty();
-  state.metrics.CountAttempt(
-      metrics, none ? nullptr : request.candidates[decision.picked.front()].endpoint.get());
+  state.metrics.CountAttempt(metrics,
+                             none ? nullptr : request.candidates[decision.picked.front()].endpoint);
   if (none) {
     if (!retry) {
       record->at = deps.clock.WallNow();
-      record->attempts = prepared.decisions;
-      record->status = HttpStatusOf(Code::kOutOfBounds);
+      {
+        MutexLock lock(record->mutex);
+        record->attempts = prepared.decisions;
+        record->status = HttpStatusOf(Code::kOutOfBounds);
+      }
       state.records.Add(std::move(record));
       state.metrics.CountError(metrics, 429);
     }
@@ -220,13 +250,15 @@ Result<Outcome> Director::Decide(Prepared& prepared,
   }
 
   auto outcome = std::make_unique<OutcomeState>();
-  for (const size_t pick : decision.picked) outcome->choices.push_back(MakeChoice(matched, pick));
-  for (size_t i = 0; i < request.candidates.size(); ++i) {
-    if (!std::isnan(decision.totals[i]))
-      outcome->totals.emplace_back(request.candidates[i].endpoint, decision.totals[i]);
-  }
+  outcome->choices.reserve(decision.picked.size());
+  for (const size_t pick : decision.picked)
+    outcome->choices.push_back(MakeChoice(matched, *view, pool, pick));
+  // What the thread keeps is memory, not keys.
+  matched.spaces.clear();
+  outcome->snapshot = view->shared_snapshot();
   outcome->effects = std::move(decision.effects);
   outcome->metrics = &metrics;
+  outcome->decided = scheduled;
   outcome->record = std::move(record);
   return Book(prepared, std::move(outcome));
 }
@@ -245,9 +277,8 @@ Outcome Director::Book(Prepared& prepared, std::unique_ptr<OutcomeState> outcome
   outcome->predicted_cached = chosen.expected_cached;
   outcome->load_at_decision = chosen.load;
   outcome->started = prepared.started;
-  outcome->decided = deps.clock.Now();
-  for (const Choice& choice : outcome->choices)
-    outcome->destinations.push_back(choice.endpoint->address());
+  outcome->destinations.reserve(outcome->choices.size());
+  for (const Choice& choice : outcome->choices) outcome->destinations.push_back(choice.address);
   if (!outcome->effects.destination.empty())
     outcome->destinations.front() = outcome->effects.destination;
   const uint64_t prompt_tokens =
@@ -261,7 +292,10 @@ Outcome Director::Book(Prepared& prepared, std::unique_ptr<OutcomeState> outcome
   // Only fallbacks need theirs again.
   if (outcome->choices.size() == 1) outcome->choices.front().keys.reset();
   outcome->record->at = deps.clock.WallNow();
-  outcome->record->attempts = prepared.decisions;
+  if (prepared.decisions > 1) {
+    MutexLock lock(outcome->record->mutex);
+    outcome->record->attempts = prepared.decisions;
+  }
   state.records.Add(outcome->record);
   deps.fleet.Touch(chosen.endpoint->id);
   outcome->metrics->running.Add(1);

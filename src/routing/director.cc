@@ -72,14 +72,16 @@ Result<DecisionRecord> Director::Explain(prompt::Api api, std::string_view body)
   WP_TRY(const Prepared prepared, Prepare("", api, body));
   const DirectorDeps& deps = state_->deps;
   const TimePoint begin = deps.clock.Now();
-  WP_TRY(const auto endpoints, state_->Eligible(*deps.fleet.snapshot(), prepared, {}));
-  MatchedRequest matched =
-      Match(prepared, endpoints, deps.index, deps.events, *state_->CurrentFlowing(),
-            deps.fleet.inflight(), deps.scheduler.wants_estimated_tokens());
-  scheduling::Decision decision = deps.scheduler.DryRun(matched.request);
-  const auto record = MakeRecord(prepared, matched.request, decision, state_->weights);
+  const std::shared_ptr<const View> view = state_->CurrentView(begin);
+  WP_TRY(const auto pool,
+         view->PoolOf(prepared.target_model, options_.any_model, {}, prepared.attributes.subset));
+  MatchedRequest matched;
+  Match(prepared, *view, *pool, state_->view_sources(), deps.scheduler.wants_estimated_tokens(),
+        matched);
+  const scheduling::Decision decision = deps.scheduler.DryRun(matched.request);
+  const auto record = MakeRecord(prepared, *view, *pool, matched.request, decision, state_->names);
   record->decision_ms = ToSeconds(deps.clock.Now() - begin + prepared.prepare_time) * 1e3;
-  return *record;
+  return record->Read();
 }
 
 Result<std::vector<TokenizedView>> Director::Tokenize(prompt::Api api,
@@ -126,7 +128,7 @@ void Director::Tick() {
   bool beat = false;
   bool flowing_due = false;
   {
-    MutexLock lock(state_->flowing_mutex);
+    MutexLock lock(state_->view_mutex);
     flowing_due = now - state_->flowing_at >= kFlowingInterval;
   }
   if (flowing_due) state_->RefreshFlowing();
@@ -146,8 +148,10 @@ void Director::Tick() {
 }
 
 Director::LookupStats Director::lookup_stats() const {
-  MutexLock lock(state_->lookup_mutex);
-  return state_->lookup;
+  constexpr auto kRelaxed = std::memory_order_relaxed;
+  return {state_->lookups.load(kRelaxed), state_->lookup_hits.load(kRelaxed),
+          state_->lookup_count.load(kRelaxed),
+          ToSeconds(Duration(state_->lookup_nanos.load(kRelaxed)))};
 }
 
 }  // namespace warmpath::routing

@@ -131,8 +131,14 @@ TEST_F(PoliciesTest, TheRequestThatPluginsSeeIsComplete) {
   const auto prepared = Prepare({{"x-session-token", "t"}}, R"(,"max_tokens":7,"cache_salt":"s")");
   ASSERT_TRUE(prepared);
   const auto snapshot = fleet_.snapshot();
-  const MatchedRequest matched = Match(*prepared, snapshot->endpoints, index_, &events_,
-                                       EndpointsWithEvents(events_.status()), fleet_.inflight());
+  const ViewSources sources{index_, &events_, fleet_.inflight()};
+  const View view(snapshot,
+                  std::make_shared<const FlowingEvents>(EndpointsWithEvents(events_.status())),
+                  sources, clock_.Now());
+  const auto pool = view.PoolOf("m", false, {}, std::nullopt);
+  ASSERT_TRUE(pool);
+  MatchedRequest matched;
+  Match(*prepared, view, **pool, sources, true, matched);
   const scheduling::Request& request = matched.request;
   EXPECT_EQ(request.target_model, "m");
   ASSERT_EQ(request.prompts.size(), 1u);

@@ -251,7 +251,7 @@ TEST(EligibleEndpoints, ANameWithoutAnAddressIsNoDestination) {
 TEST(RecordStore, ForgetsTheOldestBeyondItsBounds) {
   RecordStore store(2, 1 << 20);
   for (const char* id : {"1", "2", "3"}) {
-    auto record = std::make_shared<DecisionRecord>();
+    auto record = std::make_shared<Record>();
     record->request_id = id;
     store.Add(record);
   }

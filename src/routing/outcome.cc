@@ -1,5 +1,6 @@
 // Outcome: what a response teaches, and the release of everything its request had booked.
 #include <algorithm>
+#include <cmath>
 
 #include "routing/state.h"
 
@@ -8,6 +9,26 @@ namespace {
 
 double Milliseconds(Duration duration) {
   return ToSeconds(duration) * 1e3;
+}
+
+// Of a stream's chunks, those whose own cost is measured.
+constexpr int kChunksPerSample = 16;
+
+void FirstTokenAt(OutcomeState& s, TimePoint now) {
+  s.first_token_seen = true;
+  // An error's body is nothing prefill has led to.
+  if (s.status >= 300) return;
+  s.ticket.PrefillDone();
+  s.first_byte = s.last_chunk = now;
+  (s.stream ? s.metrics->ttft_seconds_streaming : s.metrics->ttft_seconds_whole)
+      .Observe(ToSeconds(now - s.started));
+  // Only a stream's first byte marks the end of prefill; a whole answer's comes after its decode.
+  if (s.stream && s.tokens_known) {
+    s.director->deps.scheduler.Observe({s.endpoint->id, s.prompt_tokens - s.predicted_cached,
+                                        s.load_at_decision, now - s.decided});
+  }
+  MutexLock lock(s.record->mutex);
+  s.record->first_byte_ms = Milliseconds(now - s.started);
 }
 
 }  // namespace
@@ -59,9 +80,12 @@ const std::string& Outcome::target_model() const {
 }
 std::vector<std::pair<std::string, double>> Outcome::scores() const {
   std::vector<std::pair<std::string, double>> scores;
-  scores.reserve(state_->totals.size());
-  for (const auto& [endpoint, total] : state_->totals)
-    scores.emplace_back(endpoint->address(), total);
+  if (state_->snapshot == nullptr) return scores;
+  scores.reserve(state_->record->verdicts.size());
+  for (const Record::Verdict& verdict : state_->record->verdicts) {
+    if (!std::isnan(verdict.total))
+      scores.emplace_back(state_->snapshot->endpoints[verdict.place]->address(), verdict.total);
+  }
   return scores;
 }
 
@@ -70,7 +94,7 @@ void Outcome::ResponseHead(int status, bool streaming) {
   if (s.ended) return;
   s.status = status;
   s.stream = streaming;
-  s.totals = {};
+  s.snapshot.reset();
 }
 
 void Outcome::Served(std::string_view destination) {
@@ -103,10 +127,9 @@ void Outcome::Served(std::string_view destination) {
   s.predicted_cached = next.expected_cached;
   s.load_at_decision = next.load;
   director.deps.fleet.Touch(next.endpoint->id);
-  director.records.Update(*s.record, [&](DecisionRecord& record) {
-    record.chosen = next.endpoint->name();
-    ++record.attempts;
-  });
+  MutexLock lock(s.record->mutex);
+  s.record->chosen = next.endpoint->name();
+  ++s.record->attempts;
 }
 
 void Outcome::BodyChunk(size_t bytes) {
@@ -115,33 +138,20 @@ void Outcome::BodyChunk(size_t bytes) {
   const TimePoint now = s.director->deps.clock.Now();
   s.response_bytes += bytes;
   if (!s.first_token_seen) {
-    FirstToken();
+    FirstTokenAt(s, now);
   } else if (s.stream) {
     s.metrics->itl_seconds.Observe(ToSeconds(now - s.last_chunk));
   }
   s.last_chunk = now;
-  s.processing += s.director->deps.clock.Now() - now;
+  if (s.chunks++ % kChunksPerSample == 0) {
+    const Duration took = s.director->deps.clock.Now() - now;
+    s.processing += s.chunks == 1 ? took : took * kChunksPerSample;
+  }
 }
 
 void Outcome::FirstToken() {
-  OutcomeState& s = *state_;
-  if (s.first_token_seen || s.ended) return;
-  s.first_token_seen = true;
-  // An error's body is nothing prefill has led to.
-  if (s.status >= 300) return;
-  s.ticket.PrefillDone();
-  const TimePoint now = s.director->deps.clock.Now();
-  s.first_byte = s.last_chunk = now;
-  (s.stream ? s.metrics->ttft_seconds_streaming : s.metrics->ttft_seconds_whole)
-      .Observe(ToSeconds(now - s.started));
-  // Only a stream's first byte marks the end of prefill; a whole answer's comes after its decode.
-  if (s.stream && s.tokens_known) {
-    s.director->deps.scheduler.Observe({s.endpoint->id, s.prompt_tokens - s.predicted_cached,
-                                        s.load_at_decision, now - s.decided});
-  }
-  s.director->records.Update(*s.record, [&](DecisionRecord& record) {
-    record.first_byte_ms = Milliseconds(now - s.started);
-  });
+  if (!state_->first_token_seen && !state_->ended)
+    FirstTokenAt(*state_, state_->director->deps.clock.Now());
 }
 
 void Outcome::Usage(uint64_t prompt_tokens, std::optional<uint64_t> cached_tokens,
@@ -184,11 +194,12 @@ void Outcome::Usage(uint64_t prompt_tokens, std::optional<uint64_t> cached_token
       result.Add();
     }
   }
-  director.records.Update(*s.record, [&](DecisionRecord& record) {
-    record.delivered_prompt_tokens = prompt_tokens;
-    record.delivered_cached_tokens = cached_tokens;
-    record.delivered_output_tokens = output_tokens;
-  });
+  {
+    MutexLock lock(s.record->mutex);
+    s.record->delivered_prompt_tokens = prompt_tokens;
+    s.record->delivered_cached_tokens = cached_tokens;
+    s.record->delivered_output_tokens = output_tokens;
+  }
   s.processing += director.deps.clock.Now() - begin;
 }
 
@@ -211,10 +222,9 @@ void Outcome::ReleaseNow(int status) {
   s.metrics->running.Add(-1);
   if (status >= 400) director.metrics.CountError(*s.metrics, status);
   const TimePoint now = director.deps.clock.Now();
-  director.records.Update(*s.record, [&](DecisionRecord& record) {
-    record.status = status;
-    record.total_ms = Milliseconds(now - s.started);
-  });
+  MutexLock lock(s.record->mutex);
+  s.record->status = status;
+  s.record->total_ms = Milliseconds(now - s.started);
 }
 
 void Outcome::Finish(int status) {
@@ -223,8 +233,8 @@ void Outcome::Finish(int status) {
   s.ended = true;
   s.ticket.Release();
   DirectorState& director = *s.director;
-  director.ReleaseAfterGrace(s.holds);
   const TimePoint now = director.deps.clock.Now();
+  director.ReleaseAfterGrace(s.holds, now);
   s.metrics->running.Add(-1);
   s.metrics->response_bytes.Observe(static_cast<double>(s.response_bytes));
   s.ObserveDurations(now);
@@ -232,10 +242,11 @@ void Outcome::Finish(int status) {
   if (status < 300 && director.deps.events != nullptr) {
     director.deps.events->NoteTraffic(s.endpoint->id, s.prompt_tokens);
   }
-  director.records.Update(*s.record, [&](DecisionRecord& record) {
-    record.status = status;
-    record.total_ms = Milliseconds(now - s.started);
-  });
+  {
+    MutexLock lock(s.record->mutex);
+    s.record->status = status;
+    s.record->total_ms = Milliseconds(now - s.started);
+  }
   s.processing += director.deps.clock.Now() - now;
   director.metrics.response_processing_seconds.Observe(ToSeconds(s.processing));
 }
@@ -247,13 +258,12 @@ void Outcome::Abort() {
   s.ticket.Release();
   // What was prefilled before the abort stays in the engine's cache and will be confirmed by
   // events.
-  s.director->ReleaseAfterGrace(s.holds);
-  s.metrics->running.Add(-1);
   const TimePoint now = s.director->deps.clock.Now();
-  s.director->records.Update(*s.record, [&](DecisionRecord& record) {
-    record.aborted = true;
-    record.total_ms = Milliseconds(now - s.started);
-  });
+  s.director->ReleaseAfterGrace(s.holds, now);
+  s.metrics->running.Add(-1);
+  MutexLock lock(s.record->mutex);
+  s.record->aborted = true;
+  s.record->total_ms = Milliseconds(now - s.started);
 }
 
 }  // namespace warmpath::routing

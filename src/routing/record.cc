@@ -14,7 +14,7 @@ codec::JsonObject WeightsToJson(const DecisionRecord& record) {
 
 codec::JsonObject ScoresToJson(const DecisionRecord& record, size_t endpoint) {
   codec::JsonObject out;
-  for (const scheduling::PluginScore& score : record.scores) {
+  for (const ScorerScores& score : record.scores) {
     if (!std::isnan(score.scores[endpoint])) out[score.plugin] = score.scores[endpoint];
   }
   return out;
@@ -72,48 +72,111 @@ codec::JsonObject ToJson(const DecisionRecord& record, bool delivered) {
   return out;
 }
 
-void RecordStore::Add(std::shared_ptr<DecisionRecord> record) {
+DecisionRecord Record::Read() const {
+  DecisionRecord out;
+  out.request_id = request_id;
+  out.model = model;
+  out.target_model = target_model;
+  out.rewrite = rewrite;
+  out.priority = priority;
+  out.prompt_tokens = prompt_tokens;
+  out.tokens_note = tokens_note;
+  out.at = at;
+  out.decision_ms = decision_ms;
+  out.endpoints.reserve(verdicts.size());
+  for (const Verdict& verdict : verdicts) {
+    const EndpointName& name = *(*roster)[verdict.place];
+    EndpointVerdict& read = out.endpoints.emplace_back();
+    read.name = name.name;
+    read.url = name.url;
+    read.rank = verdict.rank;
+    read.block_size = verdict.block_size;
+    read.matched_blocks = verdict.matched_blocks;
+    read.cached_tokens = uint64_t{verdict.usable_blocks} * verdict.block_size;
+    read.expected_cached_tokens = uint64_t{verdict.expected_usable_blocks} * verdict.block_size;
+    if (!std::isnan(verdict.total)) read.total = verdict.total;
+    if (verdict.filter > 0) read.filtered_by = names->filters[verdict.filter - 1];
+  }
+  if (names != nullptr) {
+    out.weights = std::shared_ptr<const Weights>(names, &names->weights);
+    auto row = scores.begin();
+    for (const auto& [plugin, weight] : names->weights) {
+      const auto end = row + static_cast<ptrdiff_t>(verdicts.size());
+      out.scores.push_back({plugin, {row, end}});
+      row = end;
+    }
+  }
+  MutexLock lock(mutex);
+  out.chosen = !chosen.empty()           ? chosen
+               : chosen_place == kNobody ? ""
+                                         : (*roster)[chosen_place]->name;
+  out.status = status;
+  out.aborted = aborted;
+  out.attempts = attempts;
+  out.delivered_cached_tokens = delivered_cached_tokens;
+  out.delivered_prompt_tokens = delivered_prompt_tokens;
+  out.delivered_output_tokens = delivered_output_tokens;
+  out.first_byte_ms = first_byte_ms;
+  out.total_ms = total_ms;
+  return out;
+}
+
+void RecordStore::Add(std::shared_ptr<const Record> record) {
+  const size_t bytes = EstimateBytes(*record);
+  const size_t hash = std::hash<std::string>()(record->request_id);
+  std::vector<std::shared_ptr<const Record>> forgotten;  // freed without the lock
+  std::shared_ptr<const Record> last;
   MutexLock lock(mutex_);
-  bytes_ += EstimateBytes(*record);
-  by_id_[record->request_id] = record;
-  newest_last_.push_back(std::move(record));
+  bytes_ += bytes +
+            RosterBytes(*record, newest_last_.empty() ? nullptr : newest_last_.back().record.get());
+  newest_last_.push_back({hash, bytes, std::move(record)});
   while (newest_last_.size() > max_records_ || (bytes_ > max_bytes_ && newest_last_.size() > 1)) {
-    const auto& oldest = newest_last_.front();
-    bytes_ -= EstimateBytes(*oldest);
-    const auto it = by_id_.find(oldest->request_id);
-    // The id may belong to a newer record of the same name.
-    if (it != by_id_.end() && it->second == oldest) by_id_.erase(it);
+    Kept& oldest = newest_last_.front();
+    const Record* const next = newest_last_.size() > 1 ? newest_last_[1].record.get() : nullptr;
+    bytes_ -= oldest.bytes + RosterBytes(*oldest.record, next);
+    if (last != nullptr) forgotten.push_back(std::move(last));
+    last = std::move(oldest.record);
     newest_last_.pop_front();
   }
 }
 
 std::optional<DecisionRecord> RecordStore::Find(const std::string& request_id) const {
-  MutexLock lock(mutex_);
-  const auto it = by_id_.find(request_id);
-  if (it == by_id_.end()) return std::nullopt;
-  return *it->second;
+  const size_t hash = std::hash<std::string>()(request_id);
+  std::shared_ptr<const Record> found;
+  {
+    MutexLock lock(mutex_);
+    for (auto it = newest_last_.rbegin(); it != newest_last_.rend() && found == nullptr; ++it) {
+      if (it->id_hash == hash && it->record->request_id == request_id) found = it->record;
+    }
+  }
+  if (found == nullptr) return std::nullopt;
+  return found->Read();
 }
 
 std::vector<DecisionRecord> RecordStore::Newest(size_t count) const {
-  MutexLock lock(mutex_);
-  std::vector<DecisionRecord> out;
-  for (auto it = newest_last_.rbegin(); it != newest_last_.rend() && out.size() < count; ++it) {
-    out.push_back(**it);
+  std::vector<std::shared_ptr<const Record>> newest;
+  {
+    MutexLock lock(mutex_);
+    for (auto it = newest_last_.rbegin(); it != newest_last_.rend() && newest.size() < count; ++it)
+      newest.push_back(it->record);
   }
+  std::vector<DecisionRecord> out;
+  out.reserve(newest.size());
+  for (const auto& record : newest) out.push_back(record->Read());
   return out;
 }
 
 // Constant over a record's life: only what Decide fills in counts.
-size_t RecordStore::EstimateBytes(const DecisionRecord& record) {
-  size_t bytes =
-      sizeof(DecisionRecord) + record.request_id.size() * 2 + record.model.size() * 2 + 128;
-  for (const EndpointVerdict& verdict : record.endpoints) {
-    bytes += sizeof verdict + verdict.name.size() + verdict.url.size();
-  }
-  for (const scheduling::PluginScore& score : record.scores) {
-    bytes += sizeof score + score.plugin.size() + score.scores.size() * sizeof(double);
-  }
-  return bytes;
+size_t RecordStore::EstimateBytes(const Record& record) {
+  return sizeof(Record) + record.request_id.size() + record.model.size() +
+         record.target_model.size() + record.tokens_note.size() + 128 +
+         record.verdicts.size() * sizeof(Record::Verdict) + record.scores.size() * sizeof(double);
+}
+
+size_t RecordStore::RosterBytes(const Record& record, const Record* neighbour) {
+  if (record.roster == nullptr) return 0;
+  if (neighbour != nullptr && neighbour->roster == record.roster) return 0;
+  return record.roster->size() * (sizeof(Roster::value_type) + sizeof(EndpointName));
 }
 
 }  // namespace warmpath::routing

@@ -12,6 +12,8 @@
 #include "routing/director.h"
 #include "routing/matching.h"
 #include "routing/metrics.h"
+#include "routing/record.h"
+#include "routing/view.h"
 
 namespace warmpath::routing {
 
@@ -20,14 +22,14 @@ struct DirectorState {
       : deps(dependencies),
         options(opts),
         metrics(deps.metrics),
-        weights(WeightsOf(deps.scheduler)),
+        names(NamesOf(deps.scheduler)),
         records(opts.max_records, opts.max_record_bytes),
         last_beat(deps.clock.Now()) {}
 
   const DirectorDeps deps;
   const DirectorOptions options;
   RoutingMetrics metrics;
-  const std::shared_ptr<const Weights> weights;
+  const std::shared_ptr<const RecordNames> names;
   RecordStore records;
 
   // Speculative blocks whose request ended, and when to let go of them.
@@ -58,32 +60,32 @@ struct DirectorState {
     return policies;
   }
 
+  ViewSources view_sources() const { return {deps.index, deps.events, deps.fleet.inflight()}; }
   // Read from the events manager by Tick, and by the first decision.
-  Mutex flowing_mutex;
-  std::shared_ptr<const FlowingEvents> flowing GUARDED_BY(flowing_mutex);
-  TimePoint flowing_at GUARDED_BY(flowing_mutex){};
-  std::shared_ptr<const FlowingEvents> CurrentFlowing() EXCLUDES(flowing_mutex);
-  void RefreshFlowing() EXCLUDES(flowing_mutex);
+  Mutex view_mutex;
+  std::shared_ptr<const FlowingEvents> flowing GUARDED_BY(view_mutex);
+  TimePoint flowing_at GUARDED_BY(view_mutex){};
+  std::shared_ptr<const View> view GUARDED_BY(view_mutex);
+  std::shared_ptr<const View> CurrentView(TimePoint now) EXCLUDES(view_mutex);
+  void RefreshFlowing() EXCLUDES(view_mutex);
 
-  Mutex lookup_mutex;
-  Director::LookupStats lookup GUARDED_BY(lookup_mutex);
+  // Director::LookupStats.
+  std::atomic<uint64_t> lookups{0};
+  std::atomic<uint64_t> lookup_hits{0};
+  std::atomic<uint64_t> lookup_count{0};
+  std::atomic<int64_t> lookup_nanos{0};
 
-  // Endpoints the request may go to; with any_model also those that serve another.
-  Result<std::vector<std::shared_ptr<const fleet::Endpoint>>> Eligible(
-      const fleet::Snapshot& snapshot, const Prepared& prepared,
-      const std::vector<fleet::EndpointId>& exclude) const;
-
-  void ReleaseAfterGrace(const std::vector<index::HoldId>& holds) {
+  void ReleaseAfterGrace(const std::vector<index::HoldId>& holds, TimePoint now) {
+    if (holds.empty()) return;
     MutexLock lock(due_mutex);
-    for (const index::HoldId hold : holds) {
-      due_holds.push_back({deps.clock.Now() + options.hold_grace, hold});
-    }
+    for (const index::HoldId hold : holds) due_holds.push_back({now + options.hold_grace, hold});
   }
 };
 
 // An endpoint the scheduler named for a request.
 struct Choice {
   std::shared_ptr<const fleet::Endpoint> endpoint;
+  std::string address;
   uint16_t rank = 0;
   uint64_t expected_cached = 0;
   fleet::InflightLoad load;
@@ -95,8 +97,8 @@ struct OutcomeState {
   std::vector<Choice> choices;            // as picked, best first
   std::vector<std::string> destinations;  // of the choices, the first perhaps replaced by effects
   scheduling::PickEffects effects;
-  // Let go of when the answer begins.
-  std::vector<std::pair<std::shared_ptr<const fleet::Endpoint>, double>> totals;
+  // The record's places are its; let go of when the answer begins.
+  std::shared_ptr<const fleet::Snapshot> snapshot;
   const RequestMetrics* metrics = nullptr;
   std::string target_model;
   std::shared_ptr<const fleet::Endpoint> endpoint;
@@ -110,7 +112,7 @@ struct OutcomeState {
   TimePoint decided{};
   fleet::InflightTicket ticket;
   std::vector<index::HoldId> holds;
-  std::shared_ptr<DecisionRecord> record;
+  std::shared_ptr<Record> record;
   int status = 0;  // of the answer's head; 0 before it
   bool first_token_seen = false;
   bool usage_seen = false;
@@ -119,6 +121,7 @@ struct OutcomeState {
   uint64_t response_bytes = 0;
   uint64_t output_tokens = 0;
   Duration processing{};  // spent on observing the answer
+  uint32_t chunks = 0;
   bool ended = false;
 
   void ObserveDurations(TimePoint end) const;

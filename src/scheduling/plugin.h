@@ -57,20 +57,20 @@ class Detector : public Filter {
 
 class Scorer : public virtual Plugin {
  public:
-  // One score per entry of `candidates`, higher is better; the scheduler clamps to 0..1 and takes
-  // NaN as 0. `notes` collects what could not be used.
-  virtual std::vector<double> Score(const Request& request, std::span<const size_t> candidates,
-                                    std::vector<std::string>& notes) const = 0;
+  // Writes one score per entry of `candidates` into `scores` (as long, all 0), higher is better;
+  // the scheduler clamps to 0..1 and takes NaN as 0. `notes` collects what could not be used.
+  virtual void Score(const Request& request, std::span<const size_t> candidates,
+                     std::span<double> scores, std::vector<std::string>& notes) const = 0;
   // Its scores are about cached prefixes ("Got pod scores" is logged in its name).
   virtual bool about_prefixes() const;
 };
 
 class Picker : public virtual Plugin {
  public:
-  // Some of `candidates`, best first. `totals` belongs to them entry by entry; `random` is a fresh
-  // 64-bit draw.
-  virtual std::vector<size_t> Pick(std::span<const size_t> candidates,
-                                   std::span<const double> totals, uint64_t random) const = 0;
+  // Appends some of `candidates` to `picked`, best first. `totals` belongs to them entry by entry;
+  // `random` is a fresh 64-bit draw.
+  virtual void Pick(std::span<const size_t> candidates, std::span<const double> totals,
+                    uint64_t random, std::vector<size_t>& picked) const = 0;
 };
 
 class ProfileHandler : public virtual Plugin {

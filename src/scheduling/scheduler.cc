@@ -38,9 +38,6 @@ class Laps {
   Laps(const Clock& clock, bool on) : clock_(clock), on_(on) {
     if (on_) last_ = clock_.Now();
   }
-  void Skip() {
-    if (on_) last_ = clock_.Now();
-  }
   void Lap(const std::optional<Histogram>& duration) {
     if (!on_ || !duration) return;
     const TimePoint now = clock_.Now();
@@ -105,7 +102,7 @@ struct Scheduler::Impl {
                     const std::vector<Plugin*>& instances);
   Status UseDetector(const SchedulerSpec& spec, const std::vector<ParsedPlugin>& parsed,
                      const std::vector<Plugin*>& instances);
-  Decision Run(Request& request) const;
+  void Run(Request& request, Decision& decision) const;
 };
 
 Scheduler::Scheduler(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -214,10 +211,23 @@ Result<std::unique_ptr<Scheduler>> Scheduler::Create(const SchedulerSpec& reques
   return std::unique_ptr<Scheduler>(new Scheduler(std::move(impl)));
 }
 
-Decision Scheduler::Impl::Run(Request& request) const {
+namespace {
+
+// Of one Run; a thread's is used again.
+struct RunMemory {
+  std::vector<size_t> left;
+  std::vector<char> was;  // candidates before the filter at hand
+  std::vector<double> scores;
+  std::vector<double> totals;
+};
+thread_local RunMemory run_memory;
+
+}  // namespace
+
+void Scheduler::Impl::Run(Request& request, Decision& decision) const {
   const size_t n = request.candidates.size();
   Laps laps(*options.clock, options.metrics != nullptr);
-  if (slots > 0) {
+  if (!producers.empty()) {
     request.produced.assign(slots, nullptr);
     for (Candidate& candidate : request.candidates) candidate.produced.assign(slots, {});
     for (const Step<Producer>& step : producers) {
@@ -226,15 +236,19 @@ Decision Scheduler::Impl::Run(Request& request) const {
     }
   }
 
-  Decision decision;
   decision.profile = profile;
   decision.picker = picker.name;
-  decision.filtered_by.assign(n, "");
+  decision.picked.clear();
+  decision.notes.clear();
+  decision.effects = {};
+  decision.filtered_by.assign(n, {});
   decision.totals.assign(n, kNone);
 
-  std::vector<size_t> left(n);
+  std::vector<size_t>& left = run_memory.left;
+  left.resize(n);
   std::iota(left.begin(), left.end(), size_t{0});
-  std::vector<char> was(n, 1);  // candidates before the filter at hand
+  std::vector<char>& was = run_memory.was;
+  was.assign(n, 1);
   for (const Step<Filter>& step : filters) {
     const size_t before = left.size();
     step.plugin->Narrow(request, left, Draw());
@@ -247,44 +261,54 @@ Decision Scheduler::Impl::Run(Request& request) const {
     }
   }
 
-  std::vector<double> totals(left.size(), 0.0);
-  decision.scores.reserve(scorers.size());
-  for (const Step<Scorer>& step : scorers) {
-    PluginScore& row = decision.scores.emplace_back();
+  std::vector<double>& totals = run_memory.totals;
+  totals.assign(left.size(), 0.0);
+  decision.scores.resize(scorers.size());
+  for (size_t s = 0; s < scorers.size(); ++s) {
+    const Step<Scorer>& step = scorers[s];
+    PluginScore& row = decision.scores[s];
     row.plugin = step.name;
     row.weight = step.weight;
     row.scores.assign(n, kNone);
     if (left.empty()) continue;
-    laps.Skip();
-    const std::vector<double> scores = step.plugin->Score(request, left, decision.notes);
+    std::vector<double>& scores = run_memory.scores;
+    scores.assign(left.size(), 0.0);
+    step.plugin->Score(request, left, scores, decision.notes);
     laps.Lap(step.duration);
     for (size_t i = 0; i < left.size(); ++i) {
-      const double score =
-          i < scores.size() && std::isfinite(scores[i]) ? std::clamp(scores[i], 0.0, 1.0) : 0.0;
+      const double score = std::isfinite(scores[i]) ? std::clamp(scores[i], 0.0, 1.0) : 0.0;
       row.scores[left[i]] = score;
       totals[i] += score * step.weight;
     }
   }
   for (size_t i = 0; i < left.size(); ++i) decision.totals[left[i]] = totals[i];
   if (!left.empty()) {
-    laps.Skip();
-    decision.picked = picker.plugin->Pick(left, totals, Draw());
+    picker.plugin->Pick(left, totals, Draw(), decision.picked);
     laps.Lap(picker.duration);
   }
-  return decision;
+}
+
+void Scheduler::Schedule(Request& request, Decision& decision) const {
+  impl_->Run(request, decision);
+  if (decision.picked.empty()) return;
+  const Candidate& picked = request.candidates[decision.picked.front()];
+  for (const auto& plugin : impl_->plugins) plugin->Picked(request, picked, decision.effects);
+}
+
+void Scheduler::DryRun(Request& request, Decision& decision) const {
+  impl_->Run(request, decision);
 }
 
 Decision Scheduler::Schedule(Request& request) const {
-  Decision decision = impl_->Run(request);
-  if (!decision.picked.empty()) {
-    const Candidate& picked = request.candidates[decision.picked.front()];
-    for (const auto& plugin : impl_->plugins) plugin->Picked(request, picked, decision.effects);
-  }
+  Decision decision;
+  Schedule(request, decision);
   return decision;
 }
 
 Decision Scheduler::DryRun(Request& request) const {
-  return impl_->Run(request);
+  Decision decision;
+  DryRun(request, decision);
+  return decision;
 }
 
 double Scheduler::Saturation(const Request& request) const {
@@ -300,6 +324,11 @@ void Scheduler::Observe(const Observation& observation) const {
 
 const std::vector<ProfilePlugin>& Scheduler::scorers() const {
   return impl_->scorer_list;
+}
+std::vector<std::string> Scheduler::filters() const {
+  std::vector<std::string> names;
+  for (const auto& step : impl_->filters) names.push_back(step.name);
+  return names;
 }
 const std::string& Scheduler::prefix_scorer() const {
   return impl_->prefix_scorer;

@@ -65,10 +65,13 @@ class Scheduler {
                                                    const SchedulerOptions& options = {});
   ~Scheduler();
 
-  // Producers write into the request's candidates first.
+  // Producers write into the request's candidates first. `decision` is overwritten; its memory is
+  // used again.
+  void Schedule(Request& request, Decision& decision) const;
   Decision Schedule(Request& request) const;
   Decision Schedule(Request&& request) const { return Schedule(request); }
   // As Schedule, without remembering anything (explain).
+  void DryRun(Request& request, Decision& decision) const;
   Decision DryRun(Request& request) const;
   Decision DryRun(Request&& request) const { return DryRun(request); }
   // Of all candidates together, by the configured detector: 1 and more is saturated.
@@ -78,6 +81,8 @@ class Scheduler {
   void Observe(const Observation& observation) const;
   // {scorer name: weight} of the profile in use.
   const std::vector<ProfilePlugin>& scorers() const;
+  // Names of the profile's filters, in their order.
+  std::vector<std::string> filters() const;
   // The name ("type/name") under which "Got pod scores" is logged: of the first scorer that looks
   // at cached prefixes (prefix scorers, expected-cost-scorer), or "" when none is configured.
   const std::string& prefix_scorer() const;

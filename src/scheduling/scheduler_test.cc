@@ -81,7 +81,9 @@ Request MakeRequest(std::string_view fleet) {
     c.usable_blocks = c.matched_blocks = c.expected_usable_blocks;
     c.cached_tokens = c.expected_cached_tokens = uint64_t{c.expected_usable_blocks} * c.block_size;
     request.prompt_tokens = std::max(request.prompt_tokens, c.prompt_tokens);
-    c.endpoint = std::move(endpoint);
+    // Decisions do not outlive this program.
+    static std::vector<std::shared_ptr<const fleet::Endpoint>> endpoints;
+    c.endpoint = endpoints.emplace_back(std::move(endpoint)).get();
     request.candidates.push_back(std::move(c));
   }
   return request;

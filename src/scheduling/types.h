@@ -3,10 +3,10 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -28,7 +28,7 @@ struct PrefixMatch {
 
 // One endpoint as a choice for one request. Token counts are summed over the request's prompts.
 struct Candidate {
-  std::shared_ptr<const fleet::Endpoint> endpoint;
+  const fleet::Endpoint* endpoint = nullptr;
   uint16_t rank = 0;            // best data-parallel rank: the one the match below is of
   uint32_t block_size = 0;      // tokens; 0 = not known yet
   uint64_t prompt_tokens = 0;   // 0 when exact tokens could not be had
@@ -76,21 +76,22 @@ struct PickEffects {
 };
 
 struct PluginScore {
-  std::string plugin;  // plugin name
+  std::string_view plugin;  // plugin name; lives as long as the Scheduler
   double weight = 0;
   std::vector<double> scores;  // per candidate in Request::candidates, clamped to 0..1; NaN where
                                // the candidate was filtered out before
 };
 
+// Its names live as long as the Scheduler.
 struct Decision {
   std::vector<size_t>
       picked;  // indexes into Request::candidates, best first; empty: nothing left after filters
   std::vector<PluginScore> scores;
   std::vector<double> totals;  // per candidate; NaN where filtered out
-  std::vector<std::string>
+  std::vector<std::string_view>
       filtered_by;  // per candidate: name of the filter that dropped it, "" if none
-  std::string picker;
-  std::string profile;
+  std::string_view picker;
+  std::string_view profile;
   std::vector<std::string> notes;  // what a plugin had to leave out, for people
   PickEffects effects;
 };

@@ -51,11 +51,9 @@ class SessionAffinityScorer final : public Scorer {
  public:
   explicit SessionAffinityScorer(std::unique_ptr<SessionAffinity> affinity)
       : affinity_(std::move(affinity)) {}
-  std::vector<double> Score(const Request& request, std::span<const size_t> candidates,
-                            std::vector<std::string>&) const override {
-    std::vector<double> scores(candidates.size(), 0.0);
+  void Score(const Request& request, std::span<const size_t> candidates, std::span<double> scores,
+             std::vector<std::string>&) const override {
     if (const auto pinned = affinity_->PinnedOf(request, candidates)) scores[*pinned] = 1;
-    return scores;
   }
   void Picked(const Request& request, const Candidate& picked, PickEffects& effects) override {
     affinity_->Picked(request, picked, effects);

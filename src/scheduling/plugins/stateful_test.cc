@@ -33,7 +33,7 @@ struct Fleet {
     request.headers = &headers;
     for (const auto& endpoint : endpoints) {
       Candidate c;
-      c.endpoint = endpoint;
+      c.endpoint = endpoint.get();
       request.candidates.push_back(c);
     }
     return request;
@@ -297,7 +297,8 @@ TEST(SessionAffinity, ATokenNamesNothingOutsideTheCandidates) {
   EXPECT_EQ(filter->Schedule(fleet.MakeRequest()).picked, std::vector<size_t>{1});
   for (const char* forged : {"ZGVmYXVsdC96", "b", "MTAuMC4wLjk6ODA=", "\xff"}) {
     fleet.headers = {{"x-session-token", forged}};
-    EXPECT_EQ(filter->DryRun(fleet.MakeRequest()).filtered_by, (std::vector<std::string>{"", ""}));
+    EXPECT_EQ(filter->DryRun(fleet.MakeRequest()).filtered_by,
+              (std::vector<std::string_view>{"", ""}));
   }
 }
 

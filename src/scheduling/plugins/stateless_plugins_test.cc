@@ -15,6 +15,7 @@ namespace {
 using ::testing::HasSubstr;
 
 struct Problem {
+  std::vector<std::shared_ptr<const fleet::Endpoint>> endpoints;
   Request request;
   net::Headers headers;
   std::vector<kv::TokenId> pseudo_tokens;
@@ -83,7 +84,7 @@ std::unique_ptr<Problem> Read(std::string_view text) {
     if (words[0] == "request") continue;
     endpoint->id = static_cast<fleet::EndpointId>(request.candidates.size() + 1);
     c.prompt_tokens = request.prompt_tokens;
-    c.endpoint = std::move(endpoint);
+    c.endpoint = problem->endpoints.emplace_back(std::move(endpoint)).get();
     request.candidates.push_back(std::move(c));
   }
   request.headers = &problem->headers;

@@ -51,12 +51,23 @@ class MaxNumPicker : public Picker {
       return keys[a] != keys[b] ? keys[a] > keys[b] : place[a] < place[b];
     });
   }
-  std::vector<size_t> Take(std::span<const size_t> candidates,
-                           const std::vector<size_t>& order) const {
-    std::vector<size_t> picked;
+  void Take(std::span<const size_t> candidates, const std::vector<size_t>& order,
+            std::vector<size_t>& picked) const {
     for (size_t i = 0; i < order.size() && i < max_; ++i) picked.push_back(candidates[order[i]]);
-    return picked;
   }
+  // Any of those with the highest total, each as likely.
+  static size_t OneOfTheBest(std::span<const double> totals, Draws& draws) {
+    size_t best = 0;
+    uint64_t ties = 1;
+    for (size_t i = 1; i < totals.size(); ++i) {
+      if (totals[i] < totals[best]) continue;
+      if (totals[i] > totals[best]) ties = 0;
+      ++ties;
+      if (ties == 1 || draws() % ties == 0) best = i;
+    }
+    return best;
+  }
+  size_t max() const { return max_; }
 
  private:
   size_t max_ = 1;
@@ -65,22 +76,26 @@ class MaxNumPicker : public Picker {
 class MaxScorePicker final : public MaxNumPicker {
  public:
   using MaxNumPicker::MaxNumPicker;
-  std::vector<size_t> Pick(std::span<const size_t> candidates, std::span<const double> totals,
-                           uint64_t random) const override {
+  void Pick(std::span<const size_t> candidates, std::span<const double> totals, uint64_t random,
+            std::vector<size_t>& picked) const override {
     Draws draws(random);
+    if (max() == 1) {
+      picked.push_back(candidates[OneOfTheBest(totals, draws)]);
+      return;
+    }
     auto order = Shuffled(candidates.size(), draws);
     SortDescending(order, totals);
-    return Take(candidates, order);
+    Take(candidates, order, picked);
   }
 };
 
 class RandomPicker final : public MaxNumPicker {
  public:
   using MaxNumPicker::MaxNumPicker;
-  std::vector<size_t> Pick(std::span<const size_t> candidates, std::span<const double>,
-                           uint64_t random) const override {
+  void Pick(std::span<const size_t> candidates, std::span<const double>, uint64_t random,
+            std::vector<size_t>& picked) const override {
     Draws draws(random);
-    return Take(candidates, Shuffled(candidates.size(), draws));
+    Take(candidates, Shuffled(candidates.size(), draws), picked);
   }
 };
 
@@ -89,8 +104,8 @@ class RandomPicker final : public MaxNumPicker {
 class WeightedRandomPicker final : public MaxNumPicker {
  public:
   using MaxNumPicker::MaxNumPicker;
-  std::vector<size_t> Pick(std::span<const size_t> candidates, std::span<const double> totals,
-                           uint64_t random) const override {
+  void Pick(std::span<const size_t> candidates, std::span<const double> totals, uint64_t random,
+            std::vector<size_t>& picked) const override {
     Draws draws(random);
     auto order = Shuffled(candidates.size(), draws);
     std::vector<double> keys(totals.size());
@@ -99,7 +114,7 @@ class WeightedRandomPicker final : public MaxNumPicker {
       keys[i] = totals[i] > 0 ? std::log(draws.Unit()) / totals[i] : -HUGE_VAL;
     }
     SortDescending(order, keys);
-    return Take(candidates, order);
+    Take(candidates, order, picked);
   }
 };
 

@@ -48,8 +48,8 @@ class AttributeScorer final : public Scorer {
   AttributeScorer(std::string key, bool lower_is_better, std::optional<Range> fixed)
       : key_(std::move(key)), lower_is_better_(lower_is_better), fixed_(fixed) {}
 
-  std::vector<double> Score(const Request& request, std::span<const size_t> candidates,
-                            std::vector<std::string>&) const override {
+  void Score(const Request& request, std::span<const size_t> candidates, std::span<double> scores,
+             std::vector<std::string>&) const override {
     std::vector<std::optional<double>> values;
     std::optional<Range> range = fixed_;
     for (const size_t i : candidates) {
@@ -59,18 +59,17 @@ class AttributeScorer final : public Scorer {
       range = range ? Range{std::min(range->min, value), std::max(range->max, value)}
                     : Range{value, value};
     }
-    std::vector<double> scores;
+    size_t at = 0;
     for (const auto& value : values) {
       if (!value) {
-        scores.push_back(0);
+        scores[at++] = 0;
       } else if (range->max <= range->min) {
-        scores.push_back(1);
+        scores[at++] = 1;
       } else {
         const double part = std::clamp((*value - range->min) / (range->max - range->min), 0.0, 1.0);
-        scores.push_back(lower_is_better_ ? 1 - part : part);
+        scores[at++] = lower_is_better_ ? 1 - part : part;
       }
     }
-    return scores;
   }
 
  private:
@@ -92,15 +91,14 @@ class HeaderLabelScorer final : public Scorer {
   HeaderLabelScorer(std::string header, std::string label)
       : header_(std::move(header)), label_(std::move(label)) {}
 
-  std::vector<double> Score(const Request& request, std::span<const size_t> candidates,
-                            std::vector<std::string>&) const override {
+  void Score(const Request& request, std::span<const size_t> candidates, std::span<double> scores,
+             std::vector<std::string>&) const override {
     const std::string_view wanted = HeaderOf(request, header_);
-    std::vector<double> scores;
+    size_t at = 0;
     for (const size_t i : candidates) {
       const std::string* label = FindLabel(request.candidates[i], label_);
-      scores.push_back(!wanted.empty() && label != nullptr && *label == wanted ? 1 : 0);
+      scores[at++] = !wanted.empty() && label != nullptr && *label == wanted ? 1 : 0;
     }
-    return scores;
   }
 
  private:
@@ -128,16 +126,15 @@ class ContextLengthAware final : public Filter, public Scorer {
     });
   }
 
-  std::vector<double> Score(const Request& request, std::span<const size_t> candidates,
-                            std::vector<std::string>&) const override {
+  void Score(const Request& request, std::span<const size_t> candidates, std::span<double> scores,
+             std::vector<std::string>&) const override {
     const auto length = static_cast<double>(PromptTokens(request));
-    std::vector<double> scores;
+    size_t at = 0;
     for (const size_t i : candidates) {
       const std::string* label = FindLabel(request.candidates[i], label_);
       const auto range = label == nullptr ? std::nullopt : Parse(*label);
-      scores.push_back(label == nullptr ? 0.5 : range ? Fit(length, *range) : 0.0);
+      scores[at++] = label == nullptr ? 0.5 : range ? Fit(length, *range) : 0.0;
     }
-    return scores;
   }
 
  private:

@@ -18,6 +18,8 @@ constexpr double kDecodesToHalve = 64;  // so many decodes double a prefill's ti
 constexpr double kStale = 0.995;        // weight lost per observation made elsewhere
 constexpr double kTieStep = 1e-6;       // between the scores of tied candidates
 constexpr size_t kMaxEndpoints = 10'000;
+constexpr uint64_t kMostLag = 16;  // observations that a thread's rates may be behind
+constexpr size_t kOrderedTies = 32;
 // Estimates of equal machines scatter, and a cold prefix would always go to the luckiest one. Only
 // a difference beyond this factor, for a prompt of kTypicalTokens, is taken for another kind of
 // machine.
@@ -42,8 +44,16 @@ uint64_t Mix(uint64_t x) {
 
 }  // namespace
 
-PrefillRates ExpectedCostScorer::RatesLocked(const Learned* learned) const {
-  const PrefillRates shared = everyone_.Estimate(options_.prior);
+thread_local std::vector<ExpectedCostScorer::Seen> ExpectedCostScorer::seen_;
+thread_local uint64_t ExpectedCostScorer::seen_by_ = 0;
+
+ExpectedCostScorer::ExpectedCostScorer(const Options& options)
+    : options_(options), number_([] {
+        static std::atomic<uint64_t> instances{0};
+        return ++instances;
+      }()) {}
+
+PrefillRates ExpectedCostScorer::Rates(const Learned* learned, const PrefillRates& shared) const {
   if (learned == nullptr || learned->observed_at == 0) return shared;
   // What was learned long ago gives way to what the fleet shows now, so that a bad moment is not
   // believed for ever.
@@ -54,24 +64,52 @@ PrefillRates ExpectedCostScorer::RatesLocked(const Learned* learned) const {
   return ratio < kSameSpeed && ratio > 1 / kSameSpeed ? shared : own;
 }
 
-PrefillRates ExpectedCostScorer::RatesOf(fleet::EndpointId endpoint) const {
+void ExpectedCostScorer::See(const Request& request, std::span<const size_t> candidates) const {
+  if (seen_by_ != number_) {
+    seen_.clear();
+    seen_by_ = number_;
+  }
+  seen_.resize(request.candidates.size());
+  const uint64_t membership = membership_.load(std::memory_order_acquire);
+  const uint64_t observations = observations_.load(std::memory_order_acquire);
+  const uint64_t lag = std::min(kMostLag, observations / kMostLag);
+  const auto fresh = [&](size_t i) {
+    const Seen& seen = seen_[i];
+    return seen.endpoint == request.candidates[i].endpoint->id && seen.membership == membership &&
+           observations - seen.observations <= lag;
+  };
+  size_t at = 0;
+  while (at < candidates.size() && fresh(candidates[at])) ++at;
+  if (at == candidates.size()) return;
+
   ReaderLock lock(mutex_);
-  const auto it = learned_.find(endpoint);
-  return RatesLocked(it == learned_.end() ? nullptr : &it->second);
+  const PrefillRates shared = everyone_.Estimate(options_.prior);
+  for (; at < candidates.size(); ++at) {
+    const size_t i = candidates[at];
+    if (fresh(i)) continue;
+    const fleet::EndpointId id = request.candidates[i].endpoint->id;
+    const auto it = learned_.find(id);
+    const std::shared_ptr<const Learned> learned = it == learned_.end() ? nullptr : it->second;
+    seen_[i] = {id, membership, observations, Rates(learned.get(), shared), learned};
+  }
 }
 
 ExpectedCostScorer::Learned& ExpectedCostScorer::LearnedOf(fleet::EndpointId endpoint) {
-  if (learned_.size() >= kMaxEndpoints && !learned_.contains(endpoint)) {
+  const auto found = learned_.find(endpoint);
+  if (found != learned_.end()) return *found->second;
+  if (learned_.size() >= kMaxEndpoints) {
     const auto oldest = std::min_element(
         learned_.begin(), learned_.end(),
-        [](const auto& a, const auto& b) { return a.second.observed_at < b.second.observed_at; });
+        [](const auto& a, const auto& b) { return a.second->observed_at < b.second->observed_at; });
     learned_.erase(oldest);
   }
-  return learned_[endpoint];
+  const auto made = learned_.emplace(endpoint, std::make_shared<Learned>()).first;
+  membership_.fetch_add(1, std::memory_order_release);
+  return *made->second;
 }
 
-double ExpectedCostScorer::Cost(const Candidate& c, std::vector<std::string>& notes) const {
-  const PrefillRates rates = RatesOf(c.endpoint->id);
+double ExpectedCostScorer::Cost(const Candidate& c, const PrefillRates& rates,
+                                std::vector<std::string>& notes) const {
   const auto term = [&](const char* name, double value) {
     if (std::isfinite(value) && value >= 0) return value;
     notes.push_back(
@@ -103,42 +141,55 @@ double ExpectedCostScorer::Cost(const Candidate& c, std::vector<std::string>& no
          options_.eviction_weight * term("recompute", recompute);
 }
 
-std::vector<double> ExpectedCostScorer::Score(const Request& request,
-                                              std::span<const size_t> candidates,
-                                              std::vector<std::string>& notes) const {
-  std::vector<double> costs;
-  for (const size_t i : candidates) costs.push_back(Cost(request.candidates[i], notes));
-  if (costs.empty()) return {};
-  const double lowest = *std::min_element(costs.begin(), costs.end());
-  std::vector<double> scores;
-  for (const double cost : costs) scores.push_back(cost > 0 ? lowest / cost : 1.0);
+void ExpectedCostScorer::Score(const Request& request, std::span<const size_t> candidates,
+                               std::span<double> scores, std::vector<std::string>& notes) const {
+  if (candidates.empty()) return;
+  See(request, candidates);
+  double lowest = INFINITY;
+  for (size_t at = 0; at < candidates.size(); ++at) {
+    const size_t i = candidates[at];
+    scores[at] = Cost(request.candidates[i], seen_[i].rates, notes);
+    lowest = std::min(lowest, scores[at]);
+  }
 
   using Order = std::tuple<int64_t, uint64_t, uint64_t, size_t>;
-  std::vector<Order> tied;
+  thread_local std::vector<Order> tied;
+  tied.clear();
   const double limit = lowest + std::max(kTieSeconds, kTieShare * lowest);
-  {
-    ReaderLock lock(mutex_);
-    for (size_t i = 0; i < costs.size(); ++i) {
-      if (costs[i] > limit) continue;
-      const Candidate& c = request.candidates[candidates[i]];
-      const auto learned = learned_.find(c.endpoint->id);
-      tied.emplace_back(c.inflight.requests,
-                        learned == learned_.end() ? 0 : learned->second.cold_at,
-                        Mix(options_.salt ^ Mix(c.endpoint->id)), i);
-    }
+  for (size_t at = 0; at < candidates.size(); ++at) {
+    const double cost = scores[at];
+    scores[at] = cost > 0 ? lowest / cost : 1.0;
+    if (cost > limit) continue;
+    const Candidate& c = request.candidates[candidates[at]];
+    const Learned* learned = seen_[candidates[at]].learned.get();
+    tied.emplace_back(c.inflight.requests,
+                      learned == nullptr ? 0 : learned->cold_at.load(std::memory_order_relaxed),
+                      Mix(options_.salt ^ Mix(c.endpoint->id)), at);
   }
-  std::sort(tied.begin(), tied.end());
+  // Fallbacks come from the front as well; how the rest is ordered decides nothing.
+  const size_t ordered = std::min(tied.size(), kOrderedTies);
+  std::partial_sort(tied.begin(), tied.begin() + static_cast<ptrdiff_t>(ordered), tied.end());
   for (size_t rank = 0; rank < tied.size(); ++rank) {
     double& score = scores[std::get<3>(tied[rank])];
-    score = rank == 0 ? 1.0 : std::min(score, 1 - kTieStep * static_cast<double>(rank));
+    score = rank == 0
+                ? 1.0
+                : std::min(score, 1 - kTieStep * static_cast<double>(std::min(rank, ordered)));
   }
-  return scores;
 }
 
 void ExpectedCostScorer::Picked(const Request&, const Candidate& picked, PickEffects&) {
   if (picked.expected_cached_tokens > 0) return;
+  const uint64_t now = cold_prompts_.fetch_add(1, std::memory_order_relaxed) + 1;
+  {
+    ReaderLock lock(mutex_);
+    const auto found = learned_.find(picked.endpoint->id);
+    if (found != learned_.end()) {
+      found->second->cold_at.store(now, std::memory_order_relaxed);
+      return;
+    }
+  }
   WriterLock lock(mutex_);
-  LearnedOf(picked.endpoint->id).cold_at = ++cold_prompts_;
+  LearnedOf(picked.endpoint->id).cold_at.store(now, std::memory_order_relaxed);
 }
 
 void ExpectedCostScorer::Observe(const Observation& o) {

@@ -2,6 +2,7 @@
 // kv-cache-utilization-scorer (kv-cache-scorer), load-aware-scorer, active-request-scorer,
 // token-load-scorer.
 #include <algorithm>
+#include <cmath>
 
 #include "scheduling/plugins/attributes.h"
 #include "scheduling/plugins/plugins.h"
@@ -14,14 +15,15 @@ class LowestOfAllScorer final : public Scorer {
  public:
   using Reading = double (*)(const Candidate&);
   explicit LowestOfAllScorer(Reading reading) : reading_(reading) {}
-  std::vector<double> Score(const Request& request, std::span<const size_t> candidates,
-                            std::vector<std::string>&) const override {
-    std::vector<double> values;
-    for (const size_t i : candidates) values.push_back(reading_(request.candidates[i]));
-    const auto [min, max] = std::minmax_element(values.begin(), values.end());
-    const double low = *min, high = *max;
-    for (double& value : values) value = high > low ? (high - value) / (high - low) : 1.0;
-    return values;
+  void Score(const Request& request, std::span<const size_t> candidates, std::span<double> scores,
+             std::vector<std::string>&) const override {
+    double low = INFINITY, high = -INFINITY;
+    for (size_t at = 0; at < candidates.size(); ++at) {
+      scores[at] = reading_(request.candidates[candidates[at]]);
+      low = std::min(low, scores[at]);
+      high = std::max(high, scores[at]);
+    }
+    for (double& value : scores) value = high > low ? (high - value) / (high - low) : 1.0;
   }
 
  private:
@@ -33,11 +35,10 @@ class EachScorer final : public Scorer {
  public:
   using Formula = std::function<double(const Candidate&)>;
   explicit EachScorer(Formula formula) : formula_(std::move(formula)) {}
-  std::vector<double> Score(const Request& request, std::span<const size_t> candidates,
-                            std::vector<std::string>&) const override {
-    std::vector<double> scores;
-    for (const size_t i : candidates) scores.push_back(formula_(request.candidates[i]));
-    return scores;
+  void Score(const Request& request, std::span<const size_t> candidates, std::span<double> scores,
+             std::vector<std::string>&) const override {
+    size_t at = 0;
+    for (const size_t i : candidates) scores[at++] = formula_(request.candidates[i]);
   }
 
  private:
@@ -49,16 +50,15 @@ class ActiveRequestScorer final : public Scorer {
   explicit ActiveRequestScorer(const codec::Json& parameters)
       : idle_(NumberParameter(parameters, "idleThreshold", 0)),
         max_busy_(NumberParameter(parameters, "maxBusyScore", 1)) {}
-  std::vector<double> Score(const Request& request, std::span<const size_t> candidates,
-                            std::vector<std::string>&) const override {
+  void Score(const Request& request, std::span<const size_t> candidates, std::span<double> scores,
+             std::vector<std::string>&) const override {
     double max = 0;
     for (const size_t i : candidates) max = std::max(max, Active(request.candidates[i]));
-    std::vector<double> scores;
+    size_t at = 0;
     for (const size_t i : candidates) {
       const double active = Active(request.candidates[i]);
-      scores.push_back(active <= idle_ ? 1.0 : (max - active) / max * max_busy_);
+      scores[at++] = active <= idle_ ? 1.0 : (max - active) / max * max_busy_;
     }
-    return scores;
   }
 
  private:
@@ -75,17 +75,16 @@ class TokenLoadScorer final : public Scorer {
   explicit TokenLoadScorer(const codec::Json& parameters)
       : threshold_(NumberParameter(parameters, "queueThresholdTokens", 4194304)) {}
   bool wants_estimated_tokens() const override { return true; }
-  std::vector<double> Score(const Request& request, std::span<const size_t> candidates,
-                            std::vector<std::string>&) const override {
+  void Score(const Request& request, std::span<const size_t> candidates, std::span<double> scores,
+             std::vector<std::string>&) const override {
     const uint64_t prompt = PromptTokens(request);
-    std::vector<double> scores;
+    size_t at = 0;
     for (const size_t i : candidates) {
       const Candidate& c = request.candidates[i];
       const double tokens = static_cast<double>(std::max<int64_t>(0, c.inflight.tokens)) +
                             static_cast<double>(prompt - std::min(prompt, Cached(c)));
-      scores.push_back(tokens <= 0 ? 1.0 : 1 - std::min(tokens, threshold_) / threshold_);
+      scores[at++] = tokens <= 0 ? 1.0 : 1 - std::min(tokens, threshold_) / threshold_;
     }
-    return scores;
   }
 
  private:

@@ -21,20 +21,19 @@ bool HasFreeSlot(const fleet::ScrapedLoad& load) {
 
 class LoraAffinityScorer final : public Scorer {
  public:
-  std::vector<double> Score(const Request& request, std::span<const size_t> candidates,
-                            std::vector<std::string>&) const override {
-    std::vector<double> scores;
+  void Score(const Request& request, std::span<const size_t> candidates, std::span<double> scores,
+             std::vector<std::string>&) const override {
+    size_t at = 0;
     for (const size_t i : candidates) {
       const fleet::ScrapedLoad& load = request.candidates[i].endpoint->load;
       if (Contains(load.active_adapters, ModelOf(request))) {
-        scores.push_back(1);
+        scores[at++] = 1;
       } else if (HasFreeSlot(load)) {
-        scores.push_back(0.8);
+        scores[at++] = 0.8;
       } else {
-        scores.push_back(Contains(load.waiting_adapters, ModelOf(request)) ? 0.6 : 0);
+        scores[at++] = Contains(load.waiting_adapters, ModelOf(request)) ? 0.6 : 0;
       }
     }
-    return scores;
   }
 };
 

@@ -18,13 +18,16 @@ class NoHitLruScorer final : public Scorer {
         size_(std::max<size_t>(
             1, static_cast<size_t>(std::min(NumberParameter(parameters, "lruSize", 1024), 1e6)))) {}
 
-  std::vector<double> Score(const Request& request, std::span<const size_t> candidates,
-                            std::vector<std::string>&) const override {
-    std::vector<double> scores(candidates.size(), 0.5);
+  void Score(const Request& request, std::span<const size_t> candidates, std::span<double> scores,
+             std::vector<std::string>&) const override {
+    std::fill(scores.begin(), scores.end(), 0.5);
     for (const size_t i : candidates) {
-      if (source_.Of(request.candidates[i]).matched_blocks > 0) return scores;
+      if (source_.Of(request.candidates[i]).matched_blocks > 0) return;
     }
-    if (candidates.size() < 2) return std::vector<double>(candidates.size(), 1.0);
+    if (candidates.size() < 2) {
+      std::fill(scores.begin(), scores.end(), 1.0);
+      return;
+    }
     std::vector<size_t> order;                      // into `candidates`
     std::vector<std::pair<uint64_t, size_t>> used;  // when, into `candidates`
     {
@@ -44,7 +47,6 @@ class NoHitLruScorer final : public Scorer {
     for (size_t rank = 0; rank < order.size(); ++rank) {
       scores[order[rank]] = 1 - static_cast<double>(rank) / last;
     }
-    return scores;
   }
 
   void Picked(const Request& request, const Candidate& picked, PickEffects&) override {

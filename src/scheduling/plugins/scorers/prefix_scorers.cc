@@ -18,20 +18,19 @@ class MatchRatioScorer : public Scorer {
         weight_(NumberParameter(parameters, "matchLengthWeight", 0)),
         scale_tokens_(NumberParameter(parameters, "matchLengthScaleTokens", 8192)) {}
   bool about_prefixes() const override { return true; }
-  std::vector<double> Score(const Request& request, std::span<const size_t> candidates,
-                            std::vector<std::string>&) const override {
-    std::vector<double> scores;
+  void Score(const Request& request, std::span<const size_t> candidates, std::span<double> scores,
+             std::vector<std::string>&) const override {
+    size_t at = 0;
     for (const size_t i : candidates) {
       const PrefixMatch match = source_.Of(request.candidates[i]);
       if (match.total_blocks == 0) {
-        scores.push_back(0);
+        scores[at++] = 0;
         continue;
       }
       const double matched = match.matched_blocks;
       const double length = std::min(1.0, matched * match.block_size / scale_tokens_);
-      scores.push_back(weight_ * length * length + (1 - weight_) * matched / match.total_blocks);
+      scores[at++] = weight_ * length * length + (1 - weight_) * matched / match.total_blocks;
     }
-    return scores;
   }
 
  private:
@@ -53,8 +52,8 @@ class PreciseScorer final : public MatchRatioScorer, public PrefixProducer {
 class TrackingScorer final : public Scorer {
  public:
   bool about_prefixes() const override { return true; }
-  std::vector<double> Score(const Request& request, std::span<const size_t> candidates,
-                            std::vector<std::string>&) const override {
+  void Score(const Request& request, std::span<const size_t> candidates, std::span<double> scores,
+             std::vector<std::string>&) const override {
     uint32_t min = ~0u, max = 0;
     for (const size_t i : candidates) {
       const uint32_t blocks = request.candidates[i].expected_usable_blocks;
@@ -62,16 +61,15 @@ class TrackingScorer final : public Scorer {
       min = std::min(min, blocks);
       max = std::max(max, blocks);
     }
-    std::vector<double> scores;
+    size_t at = 0;
     for (const size_t i : candidates) {
       const uint32_t blocks = request.candidates[i].expected_usable_blocks;
       if (blocks == 0) {
-        scores.push_back(0);
+        scores[at++] = 0;
       } else {
-        scores.push_back(max == min ? 1.0 : static_cast<double>(blocks - min) / (max - min));
+        scores[at++] = max == min ? 1.0 : static_cast<double>(blocks - min) / (max - min);
       }
     }
-    return scores;
   }
 };
 
