@@ -78,8 +78,16 @@ Result<Split> SplitHostPort(std::string_view text) {
 }  // namespace
 
 std::string HostPort::ToString() const {
-  if (host.find(':') != std::string::npos) return fmt::format("[{}]:{}", host, port);
-  return fmt::format("{}:{}", host, port);
+  const bool ipv6 = host.find(':') != std::string::npos;
+  const fmt::format_int number(port);
+  std::string text;
+  text.reserve(host.size() + 8);
+  if (ipv6) text += '[';
+  text += host;
+  if (ipv6) text += ']';
+  text += ':';
+  text.append(number.data(), number.size());
+  return text;
 }
 
 Result<HostPort> ParseHostPort(std::string_view text) {
@@ -97,7 +105,7 @@ std::string Url::ToString() const {
   const uint16_t standard = tls ? 443 : 80;
   std::string authority = address.ToString();
   if (address.port == standard) authority.resize(authority.rfind(':'));
-  return fmt::format("{}://{}{}", tls ? "https" : "http", authority, base_path);
+  return std::string(tls ? "https://" : "http://").append(authority).append(base_path);
 }
 
 Result<Url> ParseUrl(std::string_view text) {
