@@ -147,6 +147,10 @@ Status CheckJsonBounds(std::string_view body, const JsonReadLimits& limits) {
   return {};
 }
 
+bool IsUtf8(std::string_view text) {
+  return simdjson::validate_utf8(text.data(), text.size());
+}
+
 Status ReadJsonObject(std::string_view body, const JsonCursor::FieldFn& fn, JsonReadLimits limits) {
   WP_RETURN_IF_ERROR(CheckJsonBounds(body, limits));
   thread_local Scratch scratch;

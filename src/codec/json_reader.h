@@ -64,4 +64,7 @@ Status ReadJsonObject(std::string_view body, const JsonCursor::FieldFn& fn,
 // is validated.
 Status CheckJsonBounds(std::string_view body, const JsonReadLimits& limits);
 
+// Whether `text` is well-formed UTF-8, as the reader demands of a body.
+bool IsUtf8(std::string_view text);
+
 }  // namespace warmpath::codec

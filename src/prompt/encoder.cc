@@ -1,210 +1,79 @@
 #include "prompt/encoder.h"
 
-#include <fmt/core.h>
-
+#include <ctime>
 #include <optional>
 #include <utility>
 
-#include "codec/json_reader.h"
-#include "prompt/piece_cache.h"
+#include "prompt/chunker.h"
+#include "prompt/completions_body.h"
+#include "prompt/open_text.h"
+#include "prompt/prefix_trie.h"
+#include "prompt/shape.h"
+#include "prompt/words.h"
 
 namespace warmpath::prompt {
 namespace {
 
-using codec::JsonCursor;
-using codec::JsonKind;
-
-// Pieces shorter than this cost more to look up than to tokenize.
-constexpr size_t kMinPieceBytes = 256;
-constexpr size_t kMaxPrompts = 4096;
-constexpr size_t kMaxPromptIds = size_t{4} << 20;  // of one body, all prompts together
-
-// A tokenizer's merges need up to 50 times the size of one word in memory, kept for the thread, and
-// half a second per MiB of words it never met. Text beyond these is no text: routed by load.
+// A tokenizer spends half a second per MiB of words it never met. Text beyond this is no text:
+// routed by load.
 constexpr size_t kMaxTextBytes = size_t{16} << 20;
-constexpr size_t kMaxWordBytes = size_t{256} << 10;
-
-enum class ByteKind : uint8_t { kLetter, kDigit, kSpace, kOther };
-
-// Coarse on purpose: every script beyond ASCII counts as letters.
-ByteKind KindOf(char c) {
-  if (c >= '0' && c <= '9') return ByteKind::kDigit;
-  if (c == ' ' || (c >= '\t' && c <= '\r')) return ByteKind::kSpace;
-  const bool ascii_letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-  return ascii_letter || static_cast<uint8_t>(c) >= 0x80 ? ByteKind::kLetter : ByteKind::kOther;
-}
-
-bool HasOverlongWord(std::string_view text) {
-  if (text.size() <= kMaxWordBytes) return false;
-  size_t start = 0;
-  for (size_t i = 1; i < text.size(); ++i) {
-    if (KindOf(text[i]) != KindOf(text[start])) start = i;
-    if (i - start >= kMaxWordBytes) return true;
-  }
-  return false;
-}
+// Larger bodies around their texts are rendered as they are, and so are those of more texts.
+constexpr size_t kMaxShapeKey = size_t{256} << 10;
+constexpr size_t kMaxShapeTexts = 4096;
+// No date or hour changes anywhere but at a quarter of an hour.
+constexpr int64_t kShapeSeconds = 900;
 
 tl::unexpected<Error> TooLong() {
   return Fail(Code::kUnsupported, "a text or a word too long to tokenize");
 }
 
-// The fields of a completions body that make its tokens.
-struct CompletionsBody {
-  std::vector<std::string> texts;
-  std::vector<std::vector<kv::TokenId>> ids;
-  bool has_prompt = false;
-  bool add_special_tokens = true;
-  uint64_t truncate_to = 0;  // keep the last so many tokens; 0 keeps all
-  std::optional<Error> refused;
+// Token ids that the tokenizer sets around any text when it adds special tokens.
+struct AddedTokens {
+  std::vector<kv::TokenId> before;
+  std::vector<kv::TokenId> after;
 };
 
-tl::unexpected<Error> Refused(std::string message) {
-  return Fail(Code::kInvalidArgument, std::move(message));
-}
-
-Status ReadId(JsonCursor& value, uint32_t limit, std::vector<kv::TokenId>& ids) {
-  const auto id = value.Int();
-  if (!id || *id < 0) return Refused("prompt: token ids are whole numbers from 0");
-  if (*id >= limit) return Refused(fmt::format("prompt: token id {} is out of vocabulary", *id));
-  ids.push_back(static_cast<kv::TokenId>(*id));
-  return {};
-}
-
-Status ReadPromptList(JsonCursor& list, uint32_t id_limit, CompletionsBody& out) {
-  std::optional<JsonKind> first;
-  size_t count = 0;
-  std::vector<kv::TokenId> flat;
-  WP_RETURN_IF_ERROR(list.ForEachElement([&](size_t, JsonCursor& element) -> Status {
-    WP_TRY(const JsonKind kind, element.Kind());
-    if (!first) first = kind;
-    if (kind != *first)
-      return Refused("prompt: a list holds strings, ids or lists of ids, not a mix");
-    switch (kind) {
-      case JsonKind::kString: {
-        if (out.texts.size() >= kMaxPrompts) return Fail(Code::kUnsupported, "too many prompts");
-        WP_TRY(const std::string_view text, element.String());
-        out.texts.emplace_back(text);
-        return {};
-      }
-      case JsonKind::kNumber:
-        if (++count > kMaxPromptIds) return Fail(Code::kUnsupported, "too many token ids");
-        return ReadId(element, id_limit, flat);
-      case JsonKind::kArray: {
-        if (out.ids.size() >= kMaxPrompts) return Fail(Code::kUnsupported, "too many prompts");
-        auto& ids = out.ids.emplace_back();
-        WP_RETURN_IF_ERROR(element.ForEachElement([&](size_t, JsonCursor& id) -> Status {
-          if (++count > kMaxPromptIds) return Fail(Code::kUnsupported, "too many token ids");
-          return ReadId(id, id_limit, ids);
-        }));
-        if (ids.empty()) return Refused("prompt: empty");
-        return {};
-      }
-      default:
-        return Refused("prompt: a list holds strings, ids or lists of ids");
+// Nullopt where that is not the same for all texts.
+std::optional<AddedTokens> FindAddedTokens(const Tokenizer& tokenizer) {
+  std::optional<AddedTokens> added;
+  for (const std::string_view text :
+       {"a", "", " ", "two words\n", "1,234.5", "\n\n \t", "\u65e5\u672c\u8a9e", "<s>x</s>"}) {
+    const auto plain = tokenizer.Encode(text, false);
+    const auto with = tokenizer.Encode(text, true);
+    if (!plain || !with || with->size() < plain->size()) return std::nullopt;
+    if (!added) {
+      const auto at = std::search(with->begin(), with->end(), plain->begin(), plain->end());
+      if (plain->empty() || at == with->end()) return std::nullopt;
+      added.emplace();
+      added->before.assign(with->begin(), at);
+      added->after.assign(at + static_cast<std::ptrdiff_t>(plain->size()), with->end());
     }
-  }));
-  if (!first) return Refused("prompt: empty");
-  if (*first == JsonKind::kNumber) out.ids.push_back(std::move(flat));
-  return {};
-}
-
-// Fills the prompt of `out`; what the engine would refuse is kept in `out.refused`, because a later
-// key of the same name wins.
-Status ReadPrompt(JsonCursor& value, uint32_t id_limit, CompletionsBody& out) {
-  out.texts.clear();
-  out.ids.clear();
-  out.refused.reset();
-  out.has_prompt = true;
-  WP_TRY(const JsonKind kind, value.Kind());
-  Status status;
-  if (kind == JsonKind::kString) {
-    WP_TRY(const std::string_view text, value.String());
-    out.texts.emplace_back(text);
-  } else if (kind == JsonKind::kArray) {
-    status = ReadPromptList(value, id_limit, out);
-  } else {
-    out.has_prompt = kind != JsonKind::kNull;
-    if (out.has_prompt) status = Refused("prompt: a string or a list");
+    std::vector<kv::TokenId> expected = added->before;
+    expected.insert(expected.end(), plain->begin(), plain->end());
+    expected.insert(expected.end(), added->after.begin(), added->after.end());
+    if (expected != *with) return std::nullopt;
   }
-  if (!status) out.refused = status.error();
-  return {};
+  return added;
 }
 
-Result<CompletionsBody> ReadCompletions(std::string_view body, uint32_t id_limit) {
-  CompletionsBody out;
-  std::optional<Error> unsupported;
-  const auto set = [](JsonCursor& value) {
-    const auto kind = value.Kind();
-    return kind && *kind != JsonKind::kNull;
-  };
-  const auto reject = [&](std::string_view key) {
-    unsupported = Error{.code = Code::kUnsupported, .message = std::string(key)};
-  };
-  WP_RETURN_IF_ERROR(
-      codec::ReadJsonObject(body, [&](std::string_view key, JsonCursor& value) -> Status {
-        if (key == "prompt") return ReadPrompt(value, id_limit, out);
-        if (key == "add_special_tokens") {
-          const auto flag = value.Bool();
-          if (!flag) return Refused("add_special_tokens must be a boolean");
-          out.add_special_tokens = *flag;
-        } else if (key == "truncate_prompt_tokens" && set(value)) {
-          const auto count = value.Int();
-          out.truncate_to = count && *count > 0 ? static_cast<uint64_t>(*count) : 0;
-          // -1 means the engine's context length, which is not known here.
-          if (out.truncate_to == 0) reject(key);
-        } else if ((key == "truncation_side" || key == "prompt_embeds" || key == "suffix") &&
-                   set(value)) {
-          reject(key);
-        }
-        return {};
-      }));
-  if (out.refused) return tl::unexpected<Error>(*out.refused);
-  if (unsupported) return tl::unexpected<Error>(*unsupported);
-  if (!out.has_prompt) return Refused("prompt: missing");
-  if (out.truncate_to > 0 && !out.ids.empty()) {
-    return Fail(Code::kUnsupported, "truncate_prompt_tokens with token ids");
-  }
-  return out;
+// Memory of one request that the next one on the thread uses again.
+struct Scratch {
+  PlainBody body;
+  std::string key;
+  std::vector<RawText> open;  // the texts a shape has gaps for
+  std::vector<Stretch> stretches;
+  std::vector<TextSpan> chunk;
+};
+
+Scratch& ThreadScratch() {
+  thread_local Scratch scratch;
+  return scratch;
 }
 
-// The ids of a generate body.
-Result<std::vector<kv::TokenId>> ReadGenerate(std::string_view body, uint32_t id_limit) {
-  std::vector<kv::TokenId> ids;
-  bool has_ids = false, has_features = false;
-  std::optional<Error> refused;
-  const auto read_ids = [&](JsonCursor& value) -> Status {
-    WP_TRY(const JsonKind kind, value.Kind());
-    if (kind != JsonKind::kArray) return Refused("token_ids: a list");
-    return value.ForEachElement([&](size_t index, JsonCursor& id) -> Status {
-      if (index >= kMaxPromptIds) return Fail(Code::kUnsupported, "too many token ids");
-      return ReadId(id, id_limit, ids);
-    });
-  };
-  WP_RETURN_IF_ERROR(
-      codec::ReadJsonObject(body, [&](std::string_view key, JsonCursor& value) -> Status {
-        if (key == "token_ids") {
-          // What a later key of the same name replaces is not refused.
-          ids.clear();
-          refused.reset();
-          has_ids = true;
-          if (const Status status = read_ids(value); !status) refused = status.error();
-        } else if (key == "features") {
-          WP_TRY(const JsonKind kind, value.Kind());
-          has_features = kind != JsonKind::kNull;
-        }
-        return {};
-      }));
-  if (refused) return tl::unexpected<Error>(*refused);
-  if (!has_ids || ids.empty()) return Refused("token_ids: missing or empty");
-  // Their placeholders among the ids stand for pictures; the hashes are part of the engine's keys.
-  if (has_features) return Fail(Code::kUnsupported, "features");
-  return ids;
-}
-
-// A body over the reader's limits is one the engine cannot be asked to take either.
-Error AsRefusal(Error error) {
-  if (error.code == Code::kOutOfBounds) error.code = Code::kInvalidArgument;
-  return error;
+std::vector<EncodedPrompt> One(EncodedPrompt prompt) {
+  std::vector<EncodedPrompt> prompts;
+  prompts.push_back(std::move(prompt));
+  return prompts;
 }
 
 }  // namespace
@@ -212,89 +81,205 @@ Error AsRefusal(Error error) {
 struct Encoder::Impl {
   std::shared_ptr<const Tokenizer> tokenizer;
   EncoderOptions options;
-  mutable PieceCache pieces;
+  const bool caches;
+  const bool between_words;
+  const OpenText open_text;
+  const std::optional<AddedTokens> added;
+  mutable ShapeCache shapes;
+  mutable PrefixTrie trie;
+  const PrefixNodePtr plain_root;    // of texts as they are
+  const PrefixNodePtr special_root;  // of texts that special tokens are added to
 
   Impl(std::shared_ptr<const Tokenizer> t, EncoderOptions o)
-      : tokenizer(std::move(t)), options(std::move(o)), pieces(options.cache_bytes) {}
+      : tokenizer(std::move(t)),
+        options(std::move(o)),
+        caches(options.cache_bytes > 0),
+        between_words(tokenizer->cuts_between_words()),
+        open_text(tokenizer->content_rules()),
+        added(FindAddedTokens(*tokenizer)),
+        shapes(options.cache_bytes / 16),
+        trie(options.cache_bytes - options.cache_bytes / 16),
+        plain_root(PrefixTrie::MakeRoot({})),
+        special_root(PrefixTrie::MakeRoot(added ? added->before : std::vector<kv::TokenId>{})) {}
 
-  // Ids of `text` without added special tokens, taking known leading pieces from the cache. Exact:
-  // CutPoints only cuts where the tokenizer itself never looks across, and a cached piece is
-  // compared byte by byte. Cut points depend on the text before them alone, so the pieces of a
-  // conversation stay the same when it grows.
-  Result<std::vector<kv::TokenId>> EncodePieces(std::string_view text) const {
-    std::vector<uint64_t> ends;
-    if (options.cache_bytes > 0) {
-      WP_TRY(ends, tokenizer->CutPoints(text, kMinPieceBytes));
+  // Ids of one chunk's text behind `last_word`. Where the chunk was cut behind a special token only
+  // as the pieces of its text have it, `check_end` makes sure that the text as a whole has it too.
+  Result<EncodedChunk> EncodeChunk(std::string_view text, WordRun last_word, bool check_end) const {
+    EncodedChunk chunk{.ids = {}, .text_bytes = text.size(), .last_word = last_word};
+    if (!ContinueWords(text, chunk.last_word)) return TooLong();
+    if (check_end) {
+      WP_TRY(const auto ends, tokenizer->CutPoints(text, 1));
+      if (ends.empty() || ends.back() != text.size())
+        return Fail(Code::kUnsupported, "a special token runs into a text");
     }
-    if (ends.empty()) return tokenizer->Encode(text, false);
-    std::vector<kv::TokenId> ids;
-    ids.reserve(text.size() / 4);
-    size_t start = 0;
-    for (const uint64_t end : ends) {
-      const std::string_view piece = text.substr(start, end - start);
-      PieceCache::Ids known = pieces.Find(piece);
-      if (known == nullptr) {
-        WP_TRY(auto fresh, tokenizer->Encode(piece, false));
-        known = std::make_shared<const std::vector<kv::TokenId>>(std::move(fresh));
-        pieces.Put(piece, known);
+    WP_TRY(chunk.ids, tokenizer->Encode(text, false));
+    return chunk;
+  }
+
+  // The ids of the text that `stretches` make up. Exact: cuts are only made where the tokenizer
+  // itself never looks across, and a known chunk is compared byte by byte. `check_ends` as for
+  // EncodeChunk.
+  Result<EncodedPrompt> EncodeStretches(std::span<const Stretch> stretches, bool add_special_tokens,
+                                        bool check_ends) const {
+    std::vector<TextSpan>& chunk = ThreadScratch().chunk;
+    Chunker chunker(stretches, between_words);
+    PrefixNodePtr node = add_special_tokens ? special_root : plain_root;
+    std::string text;
+    bool known = true;
+    size_t known_tokens = 0;
+    while (chunker.Next(chunk)) {
+      if (known) {
+        if (PrefixNodePtr next = trie.Find(node, chunk)) {
+          node = std::move(next);
+          known_tokens = node->tokens();
+          continue;
+        }
       }
-      ids.insert(ids.end(), known->begin(), known->end());
-      start = end;
+      known = false;
+      WP_RETURN_IF_ERROR(Unescape(chunk, text));
+      WP_TRY(auto encoded,
+             EncodeChunk(text, node->last_word(), check_ends && chunker.at_special_token()));
+      node = trie.Add(node, chunk, std::move(encoded));
     }
-    WP_TRY(const auto rest, tokenizer->Encode(text.substr(start), false));
-    ids.insert(ids.end(), rest.begin(), rest.end());
-    return ids;
+    WP_RETURN_IF_ERROR(Unescape(chunk, text));
+    WP_TRY(auto rest, EncodeChunk(text, node->last_word(), false));
+    if (add_special_tokens && !added->after.empty())
+      rest.ids.insert(rest.ids.end(), added->after.begin(), added->after.end());
+    return EncodedPrompt(std::move(node), known_tokens, std::move(rest.ids), std::move(text));
+  }
+
+  static Status Unescape(std::span<const TextSpan> chunk, std::string& text) {
+    text.clear();
+    for (const TextSpan& span : chunk) {
+      if (!span.raw) {
+        text += span.bytes;
+      } else if (!AppendUnescaped(span.bytes, text)) {
+        return Fail(Code::kInvalidArgument, "a lone surrogate");
+      }
+    }
+    return {};
+  }
+
+  Result<EncodedPrompt> EncodeWhole(std::string text, bool add_special_tokens) const {
+    if (WordRun run; !ContinueWords(text, run)) return TooLong();
+    WP_TRY(auto ids, tokenizer->Encode(text, add_special_tokens));
+    return EncodedPrompt(std::move(ids), std::move(text));
   }
 
   // `truncate_to` keeps the last so many tokens; 0 keeps all.
   Result<EncodedPrompt> EncodeText(std::string text, bool add_special_tokens,
                                    uint64_t truncate_to) const {
-    if (text.size() > kMaxTextBytes || HasOverlongWord(text)) {
-      return TooLong();
-    }
-    WP_TRY(auto ids, add_special_tokens ? tokenizer->Encode(text, true) : EncodePieces(text));
-    if (truncate_to > 0 && ids.size() > truncate_to) {
+    if (text.size() > kMaxTextBytes) return TooLong();
+    if (!caches || truncate_to > 0 || (add_special_tokens && !added)) {
+      WP_TRY(auto prompt, EncodeWhole(std::move(text), add_special_tokens));
+      if (truncate_to == 0 || prompt.token_count() <= truncate_to) return prompt;
       if (add_special_tokens) {
         // The engine truncates before it adds; only where nothing is added is that the same.
-        WP_TRY(const auto plain, tokenizer->Encode(text, false));
-        if (plain != ids) {
+        WP_TRY(const auto plain, tokenizer->Encode(prompt.text(), false));
+        if (plain != prompt.ids())
           return Fail(Code::kUnsupported, "truncate_prompt_tokens with added special tokens");
-        }
       }
-      ids.erase(ids.begin(), ids.end() - static_cast<std::ptrdiff_t>(truncate_to));
+      const auto& ids = prompt.ids();
+      return EncodedPrompt(
+          std::vector(ids.end() - static_cast<std::ptrdiff_t>(truncate_to), ids.end()),
+          prompt.text());
     }
-    return EncodedPrompt(std::move(ids), std::move(text));
+    WP_TRY(const auto ends, tokenizer->CutPoints(text, 1));
+    const Stretch whole{{text, false}, ends};
+    return EncodeStretches(std::span(&whole, 1), add_special_tokens, false);
+  }
+
+  // The shape of a plain chat body, from the cache or made now, and in `scratch` the texts for its
+  // gaps; null when the body has to be rendered as it is.
+  ShapePtr ShapeOf(const PlainBody& body, Scratch& scratch) const {
+    const int64_t now = options.now ? options.now() : static_cast<int64_t>(std::time(nullptr));
+    if (now < 0) return nullptr;
+    std::string& key = scratch.key;
+    key.clear();
+    scratch.open.clear();
+    for (const PlainBody::Part& part : body.parts) {
+      if (part.is_text && open_text.IsOpen(part.text)) {
+        key += '\x01';  // which JSON never holds
+        scratch.open.push_back(part.text);
+      } else {
+        key += part.text.bytes;
+        if (key.size() > kMaxShapeKey) return nullptr;
+      }
+    }
+    if (scratch.open.empty() || scratch.open.size() > kMaxShapeTexts) return nullptr;
+    // A rendered date holds for as long as both ends of the time it falls in give the same.
+    const int64_t window = now / kShapeSeconds;
+    const size_t skeleton_size = key.size();
+    key.append(reinterpret_cast<const char*>(&window), sizeof window);
+    if (const auto known = shapes.Find(key)) return *known;
+    std::string stand_in;
+    size_t texts = 0;
+    for (size_t i = 0; i < skeleton_size; ++i) {
+      if (key[i] == '\x01') {
+        AppendStandIn(texts++, stand_in);
+      } else {
+        stand_in += key[i];
+      }
+    }
+    ShapePtr shape = MakeShape(*tokenizer, stand_in, texts, window * kShapeSeconds,
+                               window * kShapeSeconds + kShapeSeconds - 1);
+    shapes.Put(key, shape);
+    return shape;
+  }
+
+  // Nullopt: the body has to be rendered as it is.
+  std::optional<EncodedPrompt> EncodePlainChat(const PlainBody& body) const {
+    if (!caches || body.texts == 0) return std::nullopt;
+    Scratch& scratch = ThreadScratch();
+    const ShapePtr shape = ShapeOf(body, scratch);
+    if (shape == nullptr || shape->truncate_to > 0) return std::nullopt;
+    if (shape->add_special_tokens && !added) return std::nullopt;
+    auto& stretches = scratch.stretches;
+    stretches.clear();
+    size_t bytes = 0;
+    for (size_t i = 0; i < shape->literals.size(); ++i) {
+      const Shape::Literal& literal = shape->literals[i];
+      stretches.push_back({{literal.text, false}, literal.ends});
+      bytes += literal.text.size();
+      if (i == shape->gaps.size()) break;
+      const RawText& text = scratch.open[shape->gaps[i]];
+      stretches.push_back({{text.bytes, text.escaped}, {}});
+      bytes += text.bytes.size();
+      if (bytes > kMaxTextBytes) return std::nullopt;
+    }
+    auto prompt = EncodeStretches(stretches, shape->add_special_tokens, true);
+    if (!prompt) return std::nullopt;
+    return std::move(*prompt);
+  }
+
+  std::optional<EncodedPrompt> EncodePlainText(const PlainBody& body) const {
+    const RawText& text = body.parts.front().text;
+    if (!caches || !between_words || text.bytes.size() > kMaxTextBytes) return std::nullopt;
+    if (body.add_special_tokens && !added) return std::nullopt;
+    const Stretch whole{{text.bytes, text.escaped}, {}};
+    auto prompt = EncodeStretches(std::span(&whole, 1), body.add_special_tokens, false);
+    if (!prompt) return std::nullopt;
+    return std::move(*prompt);
   }
 
   Result<std::vector<EncodedPrompt>> EncodeChat(std::string_view body) const {
     WP_TRY(auto chat, tokenizer->RenderChatBody(body, options.now ? options.now() : -1));
     WP_TRY(auto prompt,
            EncodeText(std::move(chat.text), chat.add_special_tokens, chat.truncate_to));
-    std::vector<EncodedPrompt> prompts;
-    prompts.push_back(std::move(prompt));
-    return prompts;
+    return One(std::move(prompt));
   }
 
   Result<std::vector<EncodedPrompt>> EncodeCompletions(std::string_view body) const {
-    auto read = ReadCompletions(body, tokenizer->vocab_size());
-    if (!read) return tl::unexpected<Error>(AsRefusal(read.error()));
+    WP_TRY(auto read, ReadCompletions(body, tokenizer->vocab_size()));
     std::vector<EncodedPrompt> prompts;
     size_t bytes = 0;
-    for (auto& text : read->texts) {
+    for (auto& text : read.texts) {
       bytes += text.size();
       if (bytes > kMaxTextBytes) return TooLong();
-      WP_TRY(auto prompt, EncodeText(std::move(text), read->add_special_tokens, read->truncate_to));
+      WP_TRY(auto prompt, EncodeText(std::move(text), read.add_special_tokens, read.truncate_to));
       prompts.push_back(std::move(prompt));
     }
-    for (auto& ids : read->ids) prompts.emplace_back(std::move(ids));
-    return prompts;
-  }
-
-  Result<std::vector<EncodedPrompt>> EncodeGenerate(std::string_view body) const {
-    auto ids = ReadGenerate(body, tokenizer->vocab_size());
-    if (!ids) return tl::unexpected<Error>(AsRefusal(ids.error()));
-    std::vector<EncodedPrompt> prompts;
-    prompts.emplace_back(std::move(*ids));
+    for (auto& ids : read.ids) prompts.emplace_back(std::move(ids));
     return prompts;
   }
 };
@@ -304,13 +289,27 @@ Encoder::Encoder(std::shared_ptr<const Tokenizer> tokenizer, EncoderOptions opti
 Encoder::~Encoder() = default;
 
 Result<std::vector<EncodedPrompt>> Encoder::Encode(Api api, std::string_view body) const {
+  PlainBody& plain = ThreadScratch().body;
+  return Encode(api, body, ReadPlainBody(api, body, plain) ? &plain : nullptr);
+}
+
+Result<std::vector<EncodedPrompt>> Encoder::Encode(Api api, std::string_view body,
+                                                   const PlainBody* plain) const {
   switch (api) {
     case Api::kChatCompletions:
+      if (plain != nullptr) {
+        if (auto prompt = impl_->EncodePlainChat(*plain)) return One(std::move(*prompt));
+      }
       return impl_->EncodeChat(body);
     case Api::kCompletions:
+      if (plain != nullptr) {
+        if (auto prompt = impl_->EncodePlainText(*plain)) return One(std::move(*prompt));
+      }
       return impl_->EncodeCompletions(body);
-    case Api::kGenerate:
-      return impl_->EncodeGenerate(body);
+    case Api::kGenerate: {
+      WP_TRY(auto ids, ReadGenerate(body, impl_->tokenizer->vocab_size()));
+      return One(EncodedPrompt(std::move(ids)));
+    }
     default:
       return Fail(Code::kUnsupported, "no exact tokens for this API");
   }

@@ -1,5 +1,9 @@
-// From a request body to the very token ids the engine computes. Thread-safe; caches rendered
-// prefixes.
+// From a request body to the very token ids the engine computes. Thread-safe.
+//
+// The cost grows with the part of a prompt that is new: a plain body is read in place, the shape of
+// its conversation is rendered once for all texts, and the ids of beginnings met before are known.
+// Whatever is not plain goes the full way, through the engine's own normalisation of the whole body
+// and its template; both give the same ids.
 #pragma once
 
 #include <cstdint>
@@ -12,13 +16,13 @@
 #include "base/result.h"
 #include "kv/types.h"
 #include "prompt/encoded_prompt.h"
-#include "prompt/request.h"
+#include "prompt/plain_body.h"
 #include "prompt/tokenizer.h"
 
 namespace warmpath::prompt {
 
 struct EncoderOptions {
-  size_t cache_bytes = size_t{64} << 20;  // rendered prefixes and their ids; 0: no cache
+  size_t cache_bytes = size_t{64} << 20;  // shapes, texts and their ids; 0: always the full way
   std::function<int64_t()>
       now;  // seconds since 1970 for templates with a date; empty: the system clock
 };
@@ -36,6 +40,10 @@ class Encoder {
   // exact tokens cannot be had here (multimodal parts or features, request-level chat_template,
   // template features we do not run): route by load.
   Result<std::vector<EncodedPrompt>> Encode(Api api, std::string_view body) const;
+  // The same for a body already read: `plain` is what ReadPlainBody made of it, null when it is not
+  // plain.
+  Result<std::vector<EncodedPrompt>> Encode(Api api, std::string_view body,
+                                            const PlainBody* plain) const;
   const Tokenizer& tokenizer() const;
 
  private:

@@ -215,8 +215,9 @@ class Director {
   LookupStats lookup_stats() const;
 
  private:
+  // `plain`: the body as read in place, null when it is not plain.
   Result<Prepared> Read(std::string request_id, prompt::Api api, std::string_view body,
-                        RequestAttributes attributes) const;
+                        const prompt::PlainBody* plain, RequestAttributes attributes) const;
   void Estimate(Prepared& prepared, std::string_view body) const;
   Result<Outcome> DecideBodiless(Prepared& request, const std::vector<fleet::EndpointId>& exclude);
   Outcome Book(Prepared& request, std::unique_ptr<OutcomeState> outcome);

@@ -37,6 +37,12 @@ uint64_t RandomBits() {
   return random();
 }
 
+// Null when the body is not plain. Valid until the thread's next call.
+const prompt::PlainBody* ReadPlain(prompt::Api api, std::string_view body) {
+  thread_local prompt::PlainBody plain;
+  return prompt::ReadPlainBody(api, body, plain) ? &plain : nullptr;
+}
+
 // The flow and the priority that the headers name.
 void ApplyHeaders(Prepared& prepared, RoutingHeaders headers, const Policies& policies) {
   prepared.objective = std::move(headers.objective);
@@ -53,13 +59,16 @@ void Director::SetPolicies(std::shared_ptr<const Policies> policies) {
 }
 
 Result<Prepared> Director::Read(std::string request_id, prompt::Api api, std::string_view body,
+                                const prompt::PlainBody* plain,
                                 RequestAttributes attributes) const {
   Prepared prepared;
   prepared.attributes = std::move(attributes);
   prepared.body_bytes = body.size();
   prepared.started = state_->deps.clock.Now();
   prepared.request_id = std::move(request_id);
-  if (auto view = prompt::ReadRequest(api, body)) {
+  if (plain != nullptr) {
+    prepared.view = plain->view;
+  } else if (auto view = prompt::ReadRequest(api, body)) {
     prepared.view = std::move(*view);
   } else if (api != prompt::Api::kOther) {
     return tl::unexpected(view.error());
@@ -90,7 +99,8 @@ void Director::Estimate(Prepared& prepared, std::string_view body) const {
 Result<Prepared> Director::PrepareByLoad(std::string request_id, prompt::Api api,
                                          std::string_view body, std::string note,
                                          RequestAttributes attributes) const {
-  WP_TRY(Prepared prepared, Read(std::move(request_id), api, body, std::move(attributes)));
+  WP_TRY(Prepared prepared,
+         Read(std::move(request_id), api, body, ReadPlain(api, body), std::move(attributes)));
   prepared.tokens_note = std::move(note);
   Estimate(prepared, body);
   prepared.prepare_time = state_->deps.clock.Now() - prepared.started;
@@ -111,7 +121,8 @@ Prepared Director::PrepareBodiless(std::string request_id, RequestAttributes att
 
 Result<Prepared> Director::Prepare(std::string request_id, prompt::Api api, std::string_view body,
                                    RequestAttributes attributes) const {
-  WP_TRY(Prepared prepared, Read(std::move(request_id), api, body, std::move(attributes)));
+  const prompt::PlainBody* plain = ReadPlain(api, body);
+  WP_TRY(Prepared prepared, Read(std::move(request_id), api, body, plain, std::move(attributes)));
   std::shared_ptr<const prompt::Encoder> encoder;
   std::string encoder_model;
   {
@@ -130,7 +141,7 @@ Result<Prepared> Director::Prepare(std::string request_id, prompt::Api api, std:
   } else if (!SharesTokenizer(*state_->deps.fleet.snapshot(), model, encoder_model)) {
     prepared.tokens_note = fmt::format("the tokenizer loaded is that of {}", encoder_model);
     reason = "other_model";
-  } else if (auto prompts = encoder->Encode(api, body); prompts) {
+  } else if (auto prompts = encoder->Encode(api, body, plain); prompts) {
     prepared.prompts = std::move(*prompts);
     prepared.tokens_known = true;
     for (const prompt::EncodedPrompt& prompt : prepared.prompts)

@@ -1,0 +1,293 @@
+#include "prompt/json_scan.h"
+
+#include <bit>
+#include <cstring>
+
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
+namespace warmpath::prompt {
+namespace {
+
+bool IsDigit(char c) {
+  return c >= '0' && c <= '9';
+}
+
+int HexDigit(char c) {
+  if (IsDigit(c)) return c - '0';
+  const char lower = static_cast<char>(c | 0x20);
+  return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
+}
+
+// Four hex digits at `p`, or -1.
+int32_t Hex4(const char* p, const char* end) {
+  if (end - p < 4) return -1;
+  int32_t code = 0;
+  for (int i = 0; i < 4; ++i) {
+    const int digit = HexDigit(p[i]);
+    if (digit < 0) return -1;
+    code = code * 16 + digit;
+  }
+  return code;
+}
+
+// The first quote, backslash or control character from `p` on; `end` when there is none. Sets
+// `non_ascii` when it passes a byte beyond ASCII.
+const char* FindSpecial(const char* p, const char* end, bool& non_ascii) {
+#ifdef __SSE2__
+  const __m128i quote = _mm_set1_epi8('"');
+  const __m128i backslash = _mm_set1_epi8('\\');
+  const __m128i control = _mm_set1_epi8(0x1F);
+  const auto special = [&](__m128i v) {
+    return _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(v, quote), _mm_cmpeq_epi8(v, backslash)),
+                        _mm_cmpeq_epi8(_mm_min_epu8(v, control), v));
+  };
+  const auto load = [](const char* at) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
+  };
+  __m128i high = _mm_setzero_si128();
+  while (end - p >= 64) {
+    const __m128i a = load(p), b = load(p + 16), c = load(p + 32), d = load(p + 48);
+    const __m128i any =
+        _mm_or_si128(_mm_or_si128(special(a), special(b)), _mm_or_si128(special(c), special(d)));
+    if (_mm_movemask_epi8(any) != 0) break;
+    high = _mm_or_si128(high, _mm_or_si128(_mm_or_si128(a, b), _mm_or_si128(c, d)));
+    p += 64;
+  }
+  non_ascii |= _mm_movemask_epi8(high) != 0;
+  while (end - p >= 16) {
+    const __m128i v = load(p);
+    const auto found = static_cast<uint32_t>(_mm_movemask_epi8(special(v)));
+    const auto beyond = static_cast<uint32_t>(_mm_movemask_epi8(v));
+    if (found != 0) {
+      const int index = std::countr_zero(found);
+      non_ascii |= (beyond & ((1u << index) - 1)) != 0;
+      return p + index;
+    }
+    non_ascii |= beyond != 0;
+    p += 16;
+  }
+#endif
+  for (; p < end; ++p) {
+    const auto c = static_cast<uint8_t>(*p);
+    if (c == '"' || c == '\\' || c < 0x20) return p;
+    non_ascii |= c >= 0x80;
+  }
+  return end;
+}
+
+void AppendUtf8(std::string& out, uint32_t code) {
+  if (code < 0x80) {
+    out += static_cast<char>(code);
+    return;
+  }
+  if (code < 0x800) {
+    out += static_cast<char>(0xC0 | (code >> 6));
+  } else {
+    if (code < 0x10000) {
+      out += static_cast<char>(0xE0 | (code >> 12));
+    } else {
+      out += static_cast<char>(0xF0 | (code >> 18));
+      out += static_cast<char>(0x80 | ((code >> 12) & 0x3F));
+    }
+    out += static_cast<char>(0x80 | ((code >> 6) & 0x3F));
+  }
+  out += static_cast<char>(0x80 | (code & 0x3F));
+}
+
+// The character that the escape letter `c` stands for, \u apart; 0 when it is none.
+char Unescaped(char c) {
+  switch (c) {
+    case '"':
+    case '\\':
+    case '/':
+      return c;
+    case 'b':
+      return '\b';
+    case 'f':
+      return '\f';
+    case 'n':
+      return '\n';
+    case 'r':
+      return '\r';
+    case 't':
+      return '\t';
+    default:
+      return 0;
+  }
+}
+
+}  // namespace
+
+void JsonScan::Space() {
+  while (p_ < end_ && (*p_ == ' ' || *p_ == '\t' || *p_ == '\n' || *p_ == '\r')) ++p_;
+}
+
+bool JsonScan::Take(char c) {
+  if (p_ == end_ || *p_ != c) return false;
+  ++p_;
+  return true;
+}
+
+// From behind the backslash.
+bool JsonScan::Escape() {
+  if (p_ == end_) return false;
+  const char c = *p_++;
+  if (c != 'u') return Unescaped(c) != 0;
+  saw_unicode_escape_ = true;
+  if (Hex4(p_, end_) < 0) return false;
+  p_ += 4;
+  return true;
+}
+
+bool JsonScan::String(RawText& out) {
+  if (!Take('"')) return false;
+  const char* const start = p_;
+  out.escaped = false;
+  while (true) {
+    p_ = FindSpecial(p_, end_, non_ascii_);
+    if (p_ == end_) return false;
+    const char c = *p_++;
+    if (c == '"') break;
+    if (c != '\\' || !Escape()) return false;
+    out.escaped = true;
+  }
+  out.bytes = {start, static_cast<size_t>(p_ - 1 - start)};
+  return true;
+}
+
+bool JsonScan::PlainString(std::string_view& out) {
+  RawText raw;
+  if (!String(raw) || raw.escaped) return false;
+  out = raw.bytes;
+  return true;
+}
+
+bool JsonScan::Word(std::string_view word) {
+  if (static_cast<size_t>(end_ - p_) < word.size() ||
+      std::memcmp(p_, word.data(), word.size()) != 0) {
+    return false;
+  }
+  p_ += word.size();
+  return true;
+}
+
+bool JsonScan::Number() {
+  const char* const start = p_;
+  const auto digits = [this] {
+    const char* const first = p_;
+    while (p_ < end_ && IsDigit(*p_)) ++p_;
+    return p_ - first;
+  };
+  Take('-');
+  const char first = Peek();
+  const auto whole = digits();
+  if (whole == 0 || (whole > 1 && first == '0')) return false;
+  if (Take('.') && digits() == 0) return false;
+  if (Take('e') || Take('E')) {
+    if (!Take('+')) Take('-');
+    if (digits() == 0) return false;
+  }
+  return static_cast<size_t>(p_ - start) <= kMaxDigits;
+}
+
+bool JsonScan::Container(char close, bool keys, size_t depth, bool unicode_escapes) {
+  if (depth >= kMaxDepth) return false;
+  ++p_;
+  Space();
+  if (Take(close)) return true;
+  RawText key;
+  while (true) {
+    Space();
+    if (keys) {
+      if (!String(key)) return false;
+      Space();
+      if (!Take(':')) return false;
+      Space();
+    }
+    if (!ValueAt(depth + 1, unicode_escapes)) return false;
+    Space();
+    if (Take(close)) return true;
+    if (!Take(',')) return false;
+  }
+}
+
+bool JsonScan::ValueAt(size_t depth, bool unicode_escapes) {
+  if (!CountValue()) return false;
+  switch (Peek()) {
+    case '{':
+      return Container('}', true, depth, unicode_escapes);
+    case '[':
+      return Container(']', false, depth, unicode_escapes);
+    case '"': {
+      RawText raw;
+      return String(raw) && (unicode_escapes || !saw_unicode_escape_);
+    }
+    case 't':
+      return Word("true");
+    case 'f':
+      return Word("false");
+    case 'n':
+      return Word("null");
+    default:
+      return Number();
+  }
+}
+
+bool JsonScan::Value(bool unicode_escapes) {
+  saw_unicode_escape_ = false;
+  return ValueAt(0, unicode_escapes) && (unicode_escapes || !saw_unicode_escape_);
+}
+
+bool JsonScan::Bool(bool& out) {
+  out = Peek() == 't';
+  return Word(out ? "true" : "false");
+}
+
+bool JsonScan::Count(uint64_t& out) {
+  const char* const start = p_;
+  out = 0;
+  for (; p_ < end_ && IsDigit(*p_) && p_ - start < 19; ++p_) {
+    out = out * 10 + static_cast<uint64_t>(*p_ - '0');
+  }
+  const auto digits = p_ - start;
+  if (digits == 0 || digits > 18 || (digits > 1 && *start == '0')) return false;
+  const char next = Peek();
+  return next != '.' && next != 'e' && next != 'E' && !IsDigit(next);
+}
+
+bool AppendUnescaped(std::string_view raw, std::string& out) {
+  const char* p = raw.data();
+  const char* const end = p + raw.size();
+  while (p < end) {
+    const char* const backslash =
+        static_cast<const char*>(std::memchr(p, '\\', static_cast<size_t>(end - p)));
+    out.append(p, backslash == nullptr ? end : backslash);
+    if (backslash == nullptr) return true;
+    p = backslash + 1;
+    if (p == end) return false;
+    const char c = *p++;
+    if (c != 'u') {
+      const char plain = Unescaped(c);
+      if (plain == 0) return false;
+      out += plain;
+      continue;
+    }
+    const int32_t first = Hex4(p, end);
+    if (first < 0) return false;
+    p += 4;
+    auto code = static_cast<uint32_t>(first);
+    if (code >= 0xD800 && code < 0xE000) {
+      if (code >= 0xDC00 || end - p < 6 || p[0] != '\\' || p[1] != 'u') return false;
+      const int32_t low = Hex4(p + 2, end);
+      if (low < 0xDC00 || low >= 0xE000) return false;
+      p += 6;
+      code = 0x10000 + ((code - 0xD800) << 10) + (static_cast<uint32_t>(low) - 0xDC00);
+    }
+    AppendUtf8(out, code);
+  }
+  return true;
+}
+
+}  // namespace warmpath::prompt

@@ -1,0 +1,33 @@
+// Texts that a chat template is known to pass through as they are (Tokenizer::ContentRules), told
+// from the inside of their JSON strings. Immutable; any thread.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "prompt/json_scan.h"
+#include "prompt/tokenizer.h"
+
+namespace warmpath::prompt {
+
+class OpenText {
+ public:
+  explicit OpenText(const Tokenizer::ContentRules& rules);
+
+  // False also where that is costly to tell. `text` is UTF-8 with well-formed escapes.
+  bool IsOpen(const RawText& text) const;
+
+ private:
+  struct Marks {
+    char first = 0;
+    std::vector<std::string> marks;  // that begin with it
+  };
+
+  bool MayHoldMark(const RawText& text) const;
+
+  bool opaque_ = false;
+  std::vector<Marks> marks_;
+};
+
+}  // namespace warmpath::prompt

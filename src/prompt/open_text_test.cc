@@ -1,0 +1,46 @@
+#include "prompt/open_text.h"
+
+#include <gtest/gtest.h>
+
+namespace warmpath::prompt {
+namespace {
+
+bool IsOpen(std::string_view raw) {
+  static const OpenText open({.opaque = true, .marks = {"</think>", "<|x"}, .reason = {}});
+  return open.IsOpen({raw, raw.find('\\') != raw.npos});
+}
+
+TEST(OpenText, BeginsAndEndsWithoutWhiteSpace) {
+  for (const char* raw :
+       {"a", "a b", R"(\"a\")", R"(a\\n)", R"(\\n)", R"(\u0041)", R"(\b\/)", "\xE6\x97\xA5",
+        "\xF0\x9F\x99\x82", R"(\ud83d\ude42)", R"(a\u00e9)", R"(\\u00a0)"}) {
+    EXPECT_TRUE(IsOpen(raw)) << raw;
+  }
+  for (const char* raw : {"", " ", " a", "a ", R"(a\n)", R"(\ta)", R"(a\\\n)", R"(\u0020a)",
+                          R"(a\u00A0)", R"(\u001ca)",
+                          "\xC2\xA0"
+                          "a",
+                          "a\xE3\x80\x80", "a\xE2\x80\xA8", "\xC2\x85"}) {
+    EXPECT_FALSE(IsOpen(raw)) << raw;
+  }
+}
+
+TEST(OpenText, HoldsNoMarkHoweverItIsWritten) {
+  for (const char* raw : {"<think>", "</think", "a < b", "< /think>", "<|", R"(\u003d)", "x<",
+                          R"(a <\n)", R"(\u00e9)", R"(\u65e5)"}) {
+    // A backslash within what may be a mark is not looked behind.
+    EXPECT_EQ(IsOpen(raw), std::string_view(raw) != R"(a <\n)") << raw;
+  }
+  for (const char* raw : {"a</think>b", "</think>", R"(<\/think>)", R"(\u003c/think>)",
+                          R"(\u003C|x)", "<|x", R"(<|\u0078)"}) {
+    EXPECT_FALSE(IsOpen(raw)) << raw;
+  }
+}
+
+TEST(OpenText, NoTextIsOpenToATemplateThatIsNot) {
+  const OpenText closed({.opaque = false, .marks = {}, .reason = "x"});
+  EXPECT_FALSE(closed.IsOpen({"a", false}));
+}
+
+}  // namespace
+}  // namespace warmpath::prompt

@@ -1,0 +1,285 @@
+#include "prompt/prefix_trie.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "base/hash.h"
+#include "kv/keys.h"
+#include "prompt/json_scan.h"
+
+namespace warmpath::prompt {
+namespace {
+
+// Table entry, list entry, key lists and allocator overhead of a node, estimated from above.
+constexpr size_t kOverhead = 512;
+constexpr size_t kMaxKeySpaces = 4;  // that a node keeps keys of
+
+}  // namespace
+
+PrefixNode::PrefixNode(PrefixNodePtr parent, std::span<const TextSpan> chunk, EncodedChunk encoded)
+    : parent_(std::move(parent)), ids_(std::move(encoded.ids)), last_word_(encoded.last_word) {
+  tokens_ = ids_.size() + (parent_ == nullptr ? 0 : parent_->tokens_);
+  size_t size = 0;
+  for (const TextSpan& span : chunk) size += span.bytes.size();
+  bytes_.reserve(size);
+  stretches_.reserve(chunk.size());
+  for (const TextSpan& span : chunk) {
+    bytes_ += span.bytes;
+    stretches_.push_back({span.bytes.size(), span.raw});
+  }
+}
+
+// A long path is let go of one by one, not by recursion.
+PrefixNode::~PrefixNode() {
+  PrefixNodePtr next = std::move(parent_);
+  while (next != nullptr && next.use_count() == 1) {
+    std::atomic_thread_fence(std::memory_order_acquire);
+    PrefixNodePtr parent = std::move(const_cast<PrefixNode&>(*next).parent_);
+    next = std::move(parent);
+  }
+}
+
+bool PrefixNode::Holds(std::span<const TextSpan> chunk) const {
+  if (chunk.size() != stretches_.size()) return false;
+  const char* at = bytes_.data();
+  for (size_t i = 0; i < chunk.size(); ++i) {
+    const size_t size = stretches_[i].size;
+    if (chunk[i].raw != stretches_[i].raw || chunk[i].bytes.size() != size) return false;
+    if (std::memcmp(at, chunk[i].bytes.data(), size) != 0) return false;
+    at += size;
+  }
+  return true;
+}
+
+void PrefixNode::AppendText(std::string& out) const {
+  std::string_view rest = bytes_;
+  for (const Stretch& stretch : stretches_) {
+    const std::string_view bytes = rest.substr(0, stretch.size);
+    rest.remove_prefix(stretch.size);
+    if (stretch.raw) {
+      AppendUnescaped(bytes, out);
+    } else {
+      out += bytes;
+    }
+  }
+}
+
+std::vector<const PrefixNode*> PrefixNode::Path() const {
+  std::vector<const PrefixNode*> path;
+  for (const PrefixNode* node = this; node != nullptr; node = node->parent_.get())
+    path.push_back(node);
+  std::reverse(path.begin(), path.end());
+  return path;
+}
+
+bool PrefixNode::AppendKeys(kv::BlockKey root, uint32_t block_size,
+                            std::vector<kv::BlockKey>& out) const {
+  MutexLock lock(keys_mutex_);
+  for (const Keys& known : keys_) {
+    if (known.root != root || known.block_size != block_size) continue;
+    out.insert(out.end(), known.keys.begin(), known.keys.end());
+    return true;
+  }
+  return false;
+}
+
+void PrefixNode::KeepKeys(kv::BlockKey root, uint32_t block_size,
+                          std::span<const kv::BlockKey> keys) const {
+  // The room for keys is charged when the node is added.
+  if (keys.size() > 1 + ids_.size() / kMaxKeySpaces) return;
+  MutexLock lock(keys_mutex_);
+  for (const Keys& known : keys_) {
+    if (known.root == root && known.block_size == block_size) return;
+  }
+  Keys fresh{root, block_size, {keys.begin(), keys.end()}};
+  if (keys_.size() < kMaxKeySpaces) {
+    keys_.push_back(std::move(fresh));
+  } else {
+    keys_[keys_turn_++ % kMaxKeySpaces] = std::move(fresh);
+  }
+}
+
+// Blocks over ids that come in pieces.
+class ChainKeys {
+ public:
+  ChainKeys(kv::BlockKey root, uint32_t block_size, size_t tokens)
+      : root_(root), block_size_(block_size) {
+    keys_.reserve(tokens / block_size);
+  }
+
+  // From a root on.
+  void AddPath(std::span<const PrefixNode* const> path) {
+    Add(path.front()->ids());
+    size_t i = 1;
+    while (i < path.size() && path[i]->AppendKeys(root_, block_size_, keys_)) ++i;
+    if (i == path.size()) {
+      FillOpenBlock(path);
+      return;
+    }
+    FillOpenBlock(path.first(i));
+    for (; i < path.size(); ++i) {
+      const size_t before = keys_.size();
+      Add(path[i]->ids());
+      path[i]->KeepKeys(root_, block_size_, std::span(keys_).subspan(before));
+    }
+  }
+
+  void Add(std::span<const kv::TokenId> ids) {
+    if (!open_.empty()) {
+      const size_t missing = std::min(ids.size(), block_size_ - open_.size());
+      open_.insert(open_.end(), ids.begin(), ids.begin() + static_cast<ptrdiff_t>(missing));
+      ids = ids.subspan(missing);
+      if (open_.size() < block_size_) return;
+      Close(open_);
+      open_.clear();
+    }
+    while (ids.size() >= block_size_) {
+      Close(ids.first(block_size_));
+      ids = ids.subspan(block_size_);
+    }
+    open_.assign(ids.begin(), ids.end());
+  }
+
+  std::vector<kv::BlockKey> Take() { return std::move(keys_); }
+
+ private:
+  void Close(std::span<const kv::TokenId> block) {
+    keys_.push_back(kv::ChildKey(keys_.empty() ? root_ : keys_.back(), block));
+  }
+
+  // The last ids of `path` that fill no block.
+  void FillOpenBlock(std::span<const PrefixNode* const> path) {
+    if (path.empty()) return;
+    size_t missing = path.back()->tokens() % block_size_;
+    open_.resize(missing);
+    for (size_t i = path.size(); i > 0 && missing > 0; --i) {
+      const auto& ids = path[i - 1]->ids();
+      const size_t count = std::min(missing, ids.size());
+      std::copy(ids.end() - static_cast<ptrdiff_t>(count), ids.end(),
+                open_.begin() + static_cast<ptrdiff_t>(missing - count));
+      missing -= count;
+    }
+  }
+
+  const kv::BlockKey root_;
+  const uint32_t block_size_;
+  std::vector<kv::BlockKey> keys_;
+  std::vector<kv::TokenId> open_;
+};
+
+std::vector<kv::BlockKey> KeysOfChain(const PrefixNode& node, std::span<const kv::TokenId> tail,
+                                      kv::BlockKey root, uint32_t block_size) {
+  if (block_size == 0) return {};
+  ChainKeys keys(root, block_size, node.tokens() + tail.size());
+  keys.AddPath(node.Path());
+  keys.Add(tail);
+  return keys.Take();
+}
+
+PrefixNodePtr PrefixTrie::MakeRoot(std::vector<kv::TokenId> ids) {
+  static std::atomic<uint64_t> roots{0};
+  auto root = std::make_shared<PrefixNode>(nullptr, std::span<const TextSpan>{},
+                                           EncodedChunk{std::move(ids), 0, {}});
+  const uint64_t number = ++roots;
+  root->hash_ =
+      Xxh3(std::string_view(reinterpret_cast<const char*>(&number), sizeof number), ProcessSeed());
+  root->linked_ = true;
+  return root;
+}
+
+uint64_t PrefixTrie::HashOf(const PrefixNode& parent, std::span<const TextSpan> chunk) {
+  uint64_t hash = parent.hash_;
+  for (const TextSpan& span : chunk) hash = Xxh3(span.bytes, hash + (span.raw ? 1 : 0));
+  return hash;
+}
+
+PrefixNodePtr PrefixTrie::Find(const PrefixNodePtr& parent, std::span<const TextSpan> chunk) {
+  const uint64_t hash = HashOf(*parent, chunk);
+  Shard& shard = ShardOf(hash);
+  PrefixNodePtr node;
+  {
+    MutexLock lock(shard.mutex);
+    const auto found = shard.nodes.find(hash);
+    if (found == shard.nodes.end()) return nullptr;
+    node = found->second;
+  }
+  if (node->parent_ != parent || !node->Holds(chunk)) return nullptr;
+  // A child is never older than its parent: whoever uses it used the parent before.
+  node->used_.store(clock_.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  return node;
+}
+
+PrefixNodePtr PrefixTrie::Add(const PrefixNodePtr& parent, std::span<const TextSpan> chunk,
+                              EncodedChunk encoded) {
+  auto node = std::make_shared<PrefixNode>(parent, chunk, std::move(encoded));
+  node->hash_ = HashOf(*parent, chunk);
+  // Ids, and as much again for the keys of its blocks.
+  node->charge_ = sizeof(PrefixNode) + node->bytes_.size() +
+                  node->stretches_.size() * sizeof(PrefixNode::Stretch) +
+                  node->ids_.size() * 3 * sizeof(kv::TokenId) + kOverhead;
+  if (node->charge_ > max_bytes_ / 16) return node;
+  auto& above = const_cast<PrefixNode&>(*parent);
+  MutexLock lock(mutex_);
+  if (!above.linked_) return node;
+  Shard& shard = ShardOf(node->hash_);
+  {
+    MutexLock shard_lock(shard.mutex);
+    const auto [at, fresh] = shard.nodes.try_emplace(node->hash_, node);
+    if (!fresh) {
+      if (at->second->parent_ == parent && at->second->Holds(chunk)) return at->second;
+      return node;
+    }
+  }
+  if (above.parent_ != nullptr && above.children_ == 0) leaves_.erase(above.leaf_);
+  ++above.children_;
+  node->linked_ = true;
+  node->stamp_ = clock_.fetch_add(1, std::memory_order_relaxed) + 1;
+  node->used_.store(node->stamp_, std::memory_order_relaxed);
+  leaves_.push_front(node.get());
+  node->leaf_ = leaves_.begin();
+  bytes_ += node->charge_;
+  if (bytes_ > max_bytes_) Evict();
+  return node;
+}
+
+void PrefixTrie::Evict() {
+  // Each leaf is spared at most once for having been used since.
+  size_t spared = leaves_.size();
+  while (bytes_ > max_bytes_ && !leaves_.empty()) {
+    PrefixNode& node = *leaves_.back();
+    const uint64_t used = node.used_.load(std::memory_order_relaxed);
+    if (used > node.stamp_ && spared > 0) {
+      --spared;
+      node.stamp_ = used;
+      leaves_.splice(leaves_.begin(), leaves_, node.leaf_);
+      continue;
+    }
+    Unlink(node);
+  }
+}
+
+void PrefixTrie::Unlink(PrefixNode& node) {
+  bytes_ -= node.charge_;
+  node.linked_ = false;
+  leaves_.erase(node.leaf_);
+  auto& above = const_cast<PrefixNode&>(*node.parent_);
+  if (--above.children_ == 0 && above.parent_ != nullptr) {
+    above.stamp_ = node.stamp_;
+    leaves_.push_back(&above);
+    above.leaf_ = std::prev(leaves_.end());
+  }
+  Shard& shard = ShardOf(node.hash_);
+  std::shared_ptr<PrefixNode> last;  // let go of outside the lock
+  MutexLock lock(shard.mutex);
+  const auto found = shard.nodes.find(node.hash_);
+  last = std::move(found->second);
+  shard.nodes.erase(found);
+}
+
+size_t PrefixTrie::bytes() const {
+  MutexLock lock(mutex_);
+  return bytes_;
+}
+
+}  // namespace warmpath::prompt
