@@ -148,8 +148,7 @@ int RunSim(const SimCommand& command) {
   if (auto fetched = FetchTokenizer(command.options.tokenizer); !fetched) {
     return fetched.error().code == Code::kCancelled ? kExitOk : ReportError(fetched.error());
   }
-  net::LoopGroup loops("sim",
-                       std::min<size_t>(4, std::max(1u, std::thread::hardware_concurrency())));
+  net::LoopGroup loops("sim", std::min<size_t>(4, net::UsableCores()));
   auto simulator = sim::Simulator::Start(command.options, loops);
   if (!simulator) return ReportError(simulator.error());
   loops.Start();

@@ -7,7 +7,6 @@
 #include <fstream>
 #include <future>
 #include <iterator>
-#include <thread>
 #include <utility>
 
 #include "admin/admin_server.h"
@@ -268,8 +267,7 @@ Result<std::unique_ptr<ServeInstance>> ServeInstance::Create(const ServeOptions&
                                        {options.allow_experimental_plugins, &s.metrics, &s.clock}));
   WP_TRY(std::string api_key, ReadSecret(options.engine_api_key_file));
 
-  const size_t threads =
-      options.threads != 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency());
+  const size_t threads = options.threads != 0 ? options.threads : net::UsableCores();
   s.index = std::make_unique<index::KvIndex>(options.index_memory_bytes);
   s.control = std::make_unique<net::Loop>("control");
   s.admin_loop = std::make_unique<net::Loop>("admin");

@@ -1,6 +1,7 @@
 #include "net/loop.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <future>
@@ -211,6 +212,15 @@ Timer Loop::Every(Duration period, std::function<void()> fire) {
 
 bool Loop::InLoop() const {
   return impl_->thread_id.load() == std::this_thread::get_id();
+}
+
+size_t UsableCores() {
+  cpu_set_t cores;
+  CPU_ZERO(&cores);
+  if (sched_getaffinity(0, sizeof cores, &cores) == 0) {
+    return static_cast<size_t>(std::max(1, CPU_COUNT(&cores)));
+  }
+  return std::max(1u, std::thread::hardware_concurrency());  // more than the set has room for
 }
 
 // ---- LoopGroup

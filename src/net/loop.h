@@ -60,6 +60,9 @@ class Loop {
   std::unique_ptr<Impl> impl_;
 };
 
+// Cores this process may run on, at least one.
+size_t UsableCores();
+
 // `count` loops, started together.
 class LoopGroup {
  public:
