@@ -2,6 +2,7 @@
 
 use crate::{words, Failure};
 use aho_corasick::{AhoCorasick, MatchKind};
+use std::collections::HashMap;
 use std::path::Path;
 
 enum Backend {
@@ -167,12 +168,38 @@ fn cutter(reference: &tokenizers::Tokenizer) -> Option<(AhoCorasick, Vec<bool>)>
             special.push(token.special);
         }
     }
+    let whole = found_anywhere(&patterns)?;
+    special.iter_mut().zip(whole).for_each(|(special, whole)| *special &= whole);
     if !special.contains(&true) {
         return None;
     }
     let automaton =
         AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&patterns).ok()?;
     Some((automaton, special))
+}
+
+/// For each pattern, whether it is found in any text that holds it: no other one contains it, is longer from the same start, or
+/// begins before it and ends in it. So a stretch of a text has the cuts that the whole has there.
+fn found_anywhere(patterns: &[String]) -> Option<Vec<bool>> {
+    let parts = AhoCorasick::new(patterns).ok()?;
+    let mut beginnings: HashMap<&str, Vec<usize>> = HashMap::new();
+    for (at, pattern) in patterns.iter().enumerate() {
+        for (end, _) in pattern.char_indices().skip(1) {
+            beginnings.entry(&pattern[..end]).or_default().push(at);
+        }
+    }
+    let mut whole = vec![true; patterns.len()];
+    for (at, pattern) in patterns.iter().enumerate() {
+        for m in parts.find_overlapping_iter(pattern).filter(|m| m.pattern().as_usize() != at) {
+            whole[m.pattern().as_usize()] = false;
+        }
+        for (start, _) in pattern.char_indices().skip(1) {
+            for begun in beginnings.get(&pattern[start..]).into_iter().flatten() {
+                whole[*begun] = false;
+            }
+        }
+    }
+    Some(whole)
 }
 
 fn build_fast(bytes: &[u8]) -> Result<fastokens::Tokenizer, String> {

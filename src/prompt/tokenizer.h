@@ -45,7 +45,8 @@ class Tokenizer {
   Result<ChatText> RenderChatBody(std::string_view body, int64_t now = -1) const;
   // Ascending byte positions in `text`: ends of leading pieces, each at least `min_bytes` long and
   // ending with a special token. Encoding the pieces and the rest one by one, without added special
-  // tokens, gives the ids of the whole text. Empty for tokenizers where that does not hold.
+  // tokens, gives the ids of the whole text. Empty for tokenizers where that does not hold. The
+  // special tokens in a stretch of a longer text also end pieces of that text.
   Result<std::vector<uint64_t>> CutPoints(std::string_view text, size_t min_bytes) const;
   // What RenderChatBody does with the texts of messages: a message's `content` that is a string,
   // or the `text` of a part of type text in a `content` that is a list; of any role. Found by
@@ -61,7 +62,8 @@ class Tokenizer {
   struct ContentRules {
     // A text that is neither empty nor begins or ends with white space (Python's str.isspace) and
     // holds none of `marks` comes out as it went in, any number of times or not at all, and
-    // nothing else in the rendered text depends on it, nor does that depend on the time.
+    // nothing else in the rendered text depends on it. If dates are printed, that is the same as
+    // long as `now` / 900 is.
     bool opaque = false;
     // Not empty, without line ends.
     std::vector<std::string> marks;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <map>
 #include <random>
 
 #include "prompt/shared_tokenizer.h"
@@ -191,6 +192,20 @@ TEST_F(TinyTokenizer, NoCutsWhereATokenTakesInWhiteSpaceAroundIt) {
   EXPECT_TRUE(tokenizer->CutPoints("aaaa<end> bbbb<end>", 1).value().empty());
 }
 
+TEST_F(TinyTokenizer, NoCutsAtATokenThatAnotherMayRunInto) {
+  const auto cuts = [&](const std::string& other) {
+    std::string json = TinyTokenizerJson();
+    const std::string unused = R"("content":"<s>")";
+    json.replace(json.find(unused), unused.size(), R"("content":")" + other + '"');
+    WriteTinyTokenizer(dir_, "", json);
+    return Tokenizer::Load(dir_.string()).value()->CutPoints("aa<end>b<turn>c", 1).value();
+  };
+  EXPECT_EQ(cuts("<end"), (std::vector<uint64_t>{7, 14}));
+  EXPECT_EQ(cuts("<end>>"), (std::vector<uint64_t>{14}));
+  EXPECT_EQ(cuts("~<end>"), (std::vector<uint64_t>{14}));
+  EXPECT_EQ(cuts("~<t"), (std::vector<uint64_t>{7}));
+}
+
 TEST_F(TinyTokenizer, CutsEndWithASpecialTokenAndHaveTheirLength) {
   const auto tokenizer = WithTemplate(kTinyTemplate);
   EXPECT_EQ(tokenizer->CutPoints("ab<end>c<end>de<end>f", 1).value(),
@@ -216,6 +231,7 @@ TEST_F(TinyTokenizer, ReadsOffATemplateWhatItDoesWithContents) {
       {loop("{{ m.content.strip('*\n') }}"), {"*"}},
       {loop("{% if m.content | length > 0 %}{{ m.content }}{% endif %}"), {}},
       {loop("{% if m.content is mapping %}{{ m.content | tojson }}{% endif %}"), {}},
+      {loop("{{ m.content }}") + "{{ strftime_now('%-d %b %Y') }}", {}},
       {loop("{% generation %}{{ m.content }}{% endgeneration %}"), {}},
       {"{% macro f(c, n=1) %}[{{ c | trim }}]{% endmacro %}" + loop("{{ f(m.content) | trim }}"),
        {}},
@@ -266,7 +282,7 @@ TEST_F(TinyTokenizer, ReadsOffATemplateWhatItDoesWithContents) {
       {loop("{{ loop.previtem.content | upper }}"), "\"upper\""},
       {loop("{% if loop.changed(m.content) %}x{% endif %}"), "\"changed\""},
       {loop("{% if m.content is string %}{% set m = messages[0] %}{{ m }}{% endif %}"), "printed"},
-      {loop("{{ m.content }}") + "{{ strftime_now('%Y') }}", "time"},
+      {loop("{{ m.content }}") + "{{ strftime_now('%H:%M') }}", "time"},
       {"{% set f = strftime_now %}{{ f('%Y') }}", "function"},
       {"{{ debug() }}", "debug"},
       {"{% autoescape true %}" + loop("{{ m.content }}") + "{% endautoescape %}", "autoescape"},
@@ -407,6 +423,16 @@ TEST_P(RealTokenizer, ARenderingWithStandInsIsFilledToTheRealOne) {
   }
   EXPECT_GT(filled, 300u);
   EXPECT_GT(taken, 500u);
+}
+
+TEST_P(RealTokenizer, PiecesEndWithTheTokensThatEndTurns) {
+  const std::map<std::string, std::string> ends = {
+      {"qwen3", "<|im_end|>"},     {"llama3", "<|eot_id|>"},
+      {"llama3_1", "<|eot_id|>"},  {"deepseek_v3", "<｜end▁of▁sentence｜>"},
+      {"gemma3", "<end_of_turn>"}, {"gptoss", "<|end|>"}};
+  const std::string text = "ab" + ends.at(GetParam());
+  EXPECT_EQ(TestTokenizer(GetParam())->CutPoints(text + "c", 1).value(),
+            (std::vector<uint64_t>{text.size()}));
 }
 
 TEST_P(RealTokenizer, TextCutBetweenWordsHasTheSameIds) {
