@@ -202,13 +202,14 @@ void AddPickerFlags(CLI::App& app, EppCommand& c) {
   AddDuration(
       app, "--refresh-metrics-interval", o.refresh_metrics_interval, "50ms",
       "an engine with traffic is asked for its load no more often than this, nor more than five "
-      "times a second: what is sent to it is counted at once")
+      "times a second: what is sent to it is counted at once. One without traffic is asked at most "
+      "every five seconds, and every two whether it is alive")
       ->group("Engines");
   AddDuration(app, "--refresh-prometheus-metrics-interval", o.refresh_prometheus_metrics_interval,
               "5s", "how often the pool's gauges are computed")
       ->group("Observability");
   AddDuration(app, "--metrics-staleness-threshold", o.metrics_staleness_threshold, "2s",
-              "older figures do not enter the pool's gauges")
+              "figures this much older than planned do not enter the pool's gauges")
       ->group("Observability");
   AddEngineMetricFlags(app, o.scrape);
   AddZapFlags(app);

@@ -2,8 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <charconv>
-#include <deque>
 #include <limits>
 #include <optional>
 #include <string>
@@ -40,8 +41,31 @@ bool Take(std::string_view& s, char c) {
   return true;
 }
 
-// A quoted label value; `store` keeps the text of those that had escapes.
-std::optional<std::string_view> TakeQuoted(std::string_view& s, std::deque<std::string>& store) {
+// Room for the texts of one line that had escapes; they are no longer than the line.
+class Unescaped {
+ public:
+  explicit Unescaped(std::string& room) : room_(room) { room_.clear(); }
+  // `line` is at least what is left of the line, `raw` of it.
+  std::string_view Add(std::string_view raw, size_t line) {
+    if (room_.empty()) room_.reserve(line + raw.size());  // texts given do not move
+    const size_t start = room_.size();
+    for (size_t i = 0; i < raw.size(); ++i) {
+      if (raw[i] == '\\') {
+        ++i;
+        room_ += raw[i] == 'n' ? '\n' : raw[i];
+      } else {
+        room_ += raw[i];
+      }
+    }
+    return std::string_view(room_).substr(start);
+  }
+
+ private:
+  std::string& room_;
+};
+
+// A quoted label value.
+std::optional<std::string_view> TakeQuoted(std::string_view& s, Unescaped& store) {
   if (!Take(s, '"')) return std::nullopt;
   size_t n = 0;
   bool escaped = false;
@@ -55,17 +79,7 @@ std::optional<std::string_view> TakeQuoted(std::string_view& s, std::deque<std::
   if (n >= s.size()) return std::nullopt;
   const std::string_view raw = s.substr(0, n);
   s.remove_prefix(n + 1);
-  if (!escaped) return raw;
-  std::string& text = store.emplace_back();
-  for (size_t i = 0; i < raw.size(); ++i) {
-    if (raw[i] != '\\') {
-      text += raw[i];
-    } else {
-      ++i;
-      text += raw[i] == 'n' ? '\n' : raw[i];
-    }
-  }
-  return text;
+  return escaped ? store.Add(raw, s.size()) : raw;
 }
 
 std::optional<double> ReadValue(std::string_view text) {
@@ -77,24 +91,25 @@ std::optional<double> ReadValue(std::string_view text) {
   return std::nullopt;
 }
 
-bool ReadLine(std::string_view line, PromSample& sample, std::deque<std::string>& store,
+using Labels = std::array<PromSample::LabelPair, kMaxPromLabels>;
+
+// What stands behind the name.
+bool ReadRest(std::string_view line, PromSample& sample, Labels& labels, Unescaped store,
               size_t max_labels) {
-  const auto name = TakeName(line);
-  if (!name) return false;
-  sample.name = *name;
+  size_t count = 0;
   SkipBlanks(line);
   if (Take(line, '{')) {
     while (true) {
       SkipBlanks(line);
       if (Take(line, '}')) break;
       const auto key = TakeName(line);
-      if (!key || sample.labels.size() == max_labels) return false;
+      if (!key || count == max_labels) return false;
       SkipBlanks(line);
       if (!Take(line, '=')) return false;
       SkipBlanks(line);
       const auto value = TakeQuoted(line, store);
       if (!value) return false;
-      sample.labels.emplace_back(*key, *value);
+      labels[count++] = {*key, *value};
       SkipBlanks(line);
       if (!Take(line, ',') && !line.starts_with('}')) return false;
     }
@@ -103,9 +118,19 @@ bool ReadLine(std::string_view line, PromSample& sample, std::deque<std::string>
   const auto value =
       ReadValue(line.substr(0, line.find_first_of(" \t")));  // a time stamp or exemplar may follow
   if (!value) return false;
+  sample.labels = std::span(labels).first(count);
   sample.value = *value;
   return true;
 }
+
+class FunctionVisitor final : public PromVisitor {
+ public:
+  explicit FunctionVisitor(const std::function<void(const PromSample&)>& fn) : fn_(fn) {}
+  void OnSample(const PromSample& sample) override { fn_(sample); }
+
+ private:
+  const std::function<void(const PromSample&)>& fn_;
+};
 
 }  // namespace
 
@@ -116,31 +141,40 @@ std::string_view PromSample::Label(std::string_view key) const {
   return {};
 }
 
-Result<PromStats> ReadPrometheusText(std::string_view text,
-                                     const std::function<void(const PromSample&)>& fn,
+Result<PromStats> ReadPrometheusText(std::string_view text, PromVisitor& visitor,
                                      PromLimits limits) {
   if (text.size() > limits.max_bytes) {
     return Fail(Code::kOutOfBounds, fmt::format("metrics of {} bytes are over the limit of {}",
                                                 text.size(), limits.max_bytes));
   }
+  const size_t max_labels = std::min(limits.max_labels, kMaxPromLabels);
   PromStats stats;
   PromSample sample;
-  std::deque<std::string> store;
+  Labels labels;
+  std::string unescaped;
   while (!text.empty()) {
     const size_t end = text.find('\n');
-    const std::string_view line = Trim(text.substr(0, end));
+    std::string_view line = Trim(text.substr(0, end));
     text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
     if (line.empty() || line.front() == '#') continue;
-    sample.labels.clear();
-    store.clear();
-    if (ReadLine(line, sample, store, limits.max_labels)) {
+    const auto name = TakeName(line);
+    if (name && !visitor.Wants(*name)) continue;
+    if (name && ReadRest(line, sample, labels, Unescaped(unescaped), max_labels)) {
+      sample.name = *name;
       ++stats.samples;
-      fn(sample);
+      visitor.OnSample(sample);
     } else {
       ++stats.bad_lines;
     }
   }
   return stats;
+}
+
+Result<PromStats> ReadPrometheusText(std::string_view text,
+                                     const std::function<void(const PromSample&)>& fn,
+                                     PromLimits limits) {
+  FunctionVisitor visitor(fn);
+  return ReadPrometheusText(text, visitor, limits);
 }
 
 }  // namespace warmpath::codec

@@ -54,6 +54,21 @@ TEST(PrometheusText, BoundsSizeAndLabels) {
       1u);
 }
 
+TEST(PrometheusText, ReadsOnlyWhatIsWanted) {
+  class Visitor final : public PromVisitor {
+   public:
+    bool Wants(std::string_view name) override { return name.starts_with('w'); }
+    void OnSample(const PromSample& sample) override { sum += sample.value; }
+    double sum = 0;
+  } visitor;
+  const auto stats =
+      ReadPrometheusText("w1 1\nx{ never read\nw2{a=\"\\\\\",b=\"\\n\\n\"} 2\n{} 4\nw3\n", visitor);
+  ASSERT_TRUE(stats);
+  EXPECT_EQ(visitor.sum, 3);
+  EXPECT_EQ(stats->samples, 2u);
+  EXPECT_EQ(stats->bad_lines, 2u);
+}
+
 TEST(PrometheusText, ReadsARecordedEngine) {
   std::ifstream in(std::string(WARMPATH_TESTDATA) + "/golden/vllm-0.32.0/bs16/metrics_mid.txt");
   const std::string text((std::istreambuf_iterator<char>(in)), {});

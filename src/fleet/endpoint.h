@@ -62,6 +62,8 @@ struct ScrapedLoad {
   uint32_t max_adapters = 0;                  // that may be active at once; 0 = unknown
   std::map<std::string, double> custom;       // of EngineMetrics::custom (engine_metrics.h), by key
   TimePoint at{};                             // when scraped; zero = never
+  // In how long it is to be scraped again: figures age by so much without being old.
+  Duration again{};
 };
 
 struct Endpoint {

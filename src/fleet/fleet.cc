@@ -57,6 +57,8 @@ struct Probe {
   net::Timer next;
   bool in_round = false;
   TimePoint models_at{};     // when /v1/models was last read
+  TimePoint scraped_at{};    // when /metrics was last asked for
+  bool busy = false;         // by its last figures
   TimePoint health_at{};     // when /health last answered well
   bool key_wanted = false;   // it refused us for want of a key; told once
   bool engine_told = false;  // its engine label was not understood; told once
@@ -71,7 +73,8 @@ struct Round {
   TimePoint started{};
   uint64_t reports = 0;
   std::shared_ptr<const LoadReader> reader;
-  int pending = 0;
+  bool scrape = false;
+  bool ask_models = false;
   std::optional<ScrapedLoad> load;
   std::optional<std::vector<ServedModel>> models;
   std::optional<std::string> version;
@@ -125,18 +128,12 @@ std::shared_ptr<Probe> MakeProbe(EndpointSpec spec, EndpointId id) {
   return probe;
 }
 
-FleetOptions Checked(FleetOptions options) {
-  options.idle_interval =
-      std::min(options.idle_interval, std::max(options.active_interval, options.staleness / 2));
-  return options;
-}
-
 }  // namespace
 
 struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
   Impl(net::Loop& run_loop, FleetOptions fleet_options, Registry& registry, const Clock& time)
       : loop(run_loop),
-        options(Checked(std::move(fleet_options))),
+        options(std::move(fleet_options)),
         clock(time),
         metrics(registry, {options.pool_name, options.staleness, options.gauges_interval,
                            options.deprecated_metrics, options.max_scrapes_per_second}),
@@ -397,8 +394,9 @@ struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
       MutexLock lock(mutex);
       round->reports = probe->reports;
       round->reader = ReaderOf(*probe);
-      ask_health = probe->failures > 0 || probe->state->health != Health::kHealthy ||
-                   probe->state->models.empty() ||
+      round->scrape = ScrapeDue(*probe);
+      ask_health = !round->scrape || probe->failures > 0 ||
+                   probe->state->health != Health::kHealthy || probe->state->models.empty() ||
                    round->started - probe->health_at >= options.health_interval;
     }
     probe->in_round = true;
@@ -531,44 +529,64 @@ struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
     EndRound(round);
   }
 
+  // One question after the other: one connection serves them all.
   void Healthy(const std::shared_ptr<Round>& round) EXCLUDES(mutex) {
-    const Probe& probe = *round->probe;
+    Probe& probe = *round->probe;
     bool returned = false;
     {
       MutexLock lock(mutex);
       returned = probe.state->health != Health::kHealthy || probe.state->models.empty();
     }
-    const bool want_models = returned || clock.Now() - probe.models_at >= options.models_interval;
-    round->pending = want_models ? 3 : 1;
-    Ask(round, ScrapeUrl(probe), options.scrape.path, kMaxMetricsBody,
-        {kMetricsSource, "core-metrics-extractor"}, [round](std::string_view body) -> Status {
+    round->ask_models = returned || clock.Now() - probe.models_at >= options.models_interval;
+    if (!round->scrape && !returned) return AskModels(round);
+    probe.scraped_at = clock.Now();
+    Ask(
+        round, ScrapeUrl(probe), options.scrape.path, kMaxMetricsBody,
+        {kMetricsSource, "core-metrics-extractor"},
+        [round](std::string_view body) -> Status {
           WP_TRY(round->load, round->reader->Read(body));
+          round->probe->busy = round->load->running > 0 || round->load->waiting > 0;
           return {};
-        });
-    if (!want_models) return;
-    Ask(round, probe.url, "/v1/models", kMaxModelsBody, {kModelsSource, "models-data-extractor"},
+        },
+        &Impl::AskModels);
+  }
+
+  void AskModels(const std::shared_ptr<Round>& round) EXCLUDES(mutex) {
+    if (!round->ask_models) return Finish(*round);
+    Ask(
+        round, round->probe->url, "/v1/models", kMaxModelsBody,
+        {kModelsSource, "models-data-extractor"},
         [round](std::string_view body) -> Status {
           WP_TRY(round->models, ParseModels(body));
           return {};
-        });
-    Ask(round, probe.url, "/version", kMaxSmallBody, {"version", "version"},
+        },
+        &Impl::AskVersion);
+  }
+
+  void AskVersion(const std::shared_ptr<Round>& round) EXCLUDES(mutex) {
+    Ask(
+        round, round->probe->url, "/version", kMaxSmallBody, {"version", "version"},
         [round](std::string_view body) -> Status {
           WP_TRY(round->version, ParseVersion(body));
           return {};
-        });
+        },
+        &Impl::FinishRound);
   }
 
+  void FinishRound(const std::shared_ptr<Round>& round) EXCLUDES(mutex) { Finish(*round); }
+
   struct Source {
-    std::string type;
-    std::string extractor;
+    const char* type;
+    const char* extractor;
   };
 
   // One of the questions of a round; its failure leaves the old answer in place.
   void Ask(const std::shared_ptr<Round>& round, const net::Url& url, const std::string& target,
-           size_t max_body, Source source, std::function<Status(std::string_view)> read) {
+           size_t max_body, Source source, std::function<Status(std::string_view)> read,
+           void (Impl::*then)(const std::shared_ptr<Round>&)) {
     Get(*round->probe, url, target, max_body,
-        [round, target, source = std::move(source), read = std::move(read)](
-            Impl& self, Result<net::HttpResponse> answer) {
+        [round, target, source, read = std::move(read), then](Impl& self,
+                                                              Result<net::HttpResponse> answer) {
           Status status;
           if (!answer) {
             status = tl::unexpected(answer.error());
@@ -591,7 +609,7 @@ struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
             WP_LOG(kDebug, "fleet", "poll failed", {"endpoint", round->probe->name},
                    {"path", target}, {"reason", status.error().message});
           }
-          if (--round->pending == 0) self.Finish(*round);
+          (self.*then)(round);
         });
   }
 
@@ -605,21 +623,21 @@ struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
       const bool returned = believed && probe.state->health != Health::kHealthy;
       const bool new_models = round.models && !SameModels(*round.models, probe.state->models);
       if (believed) probe.failures = 0;
-      Change(
-          probe,
-          [&](Endpoint& endpoint) {
-            if (believed) {
-              endpoint.health = Health::kHealthy;
-              endpoint.health_reason.clear();
-            }
-            if (round.load) {
-              endpoint.load = *round.load;
-              endpoint.load.at = clock.Now();
-            }
-            if (round.models) endpoint.models = std::move(*round.models);
-            if (round.version) endpoint.engine_version = std::move(*round.version);
-          },
-          new_models);
+      const bool learned = round.load || round.models || round.version;
+      const auto take = [&](Endpoint& endpoint) {
+        if (believed) {
+          endpoint.health = Health::kHealthy;
+          endpoint.health_reason.clear();
+        }
+        if (round.load) {
+          endpoint.load = std::move(*round.load);
+          endpoint.load.at = clock.Now();
+          endpoint.load.again = ScrapeInterval(probe);
+        }
+        if (round.models) endpoint.models = std::move(*round.models);
+        if (round.version) endpoint.engine_version = std::move(*round.version);
+      };
+      if (returned || learned) Change(probe, take, new_models);
       if (returned) {
         WP_LOG(kInfo, "fleet", "endpoint is healthy", {"endpoint", probe.state->name()},
                {"version", probe.state->engine_version},
@@ -656,10 +674,23 @@ struct Fleet::Impl : std::enable_shared_from_this<Fleet::Impl> {
     Schedule(probe, std::max(interval - (clock.Now() - round.started), kMinPause));
   }
 
+  // Loop only.
   bool Active(const Probe& probe) const {
     const Duration::rep since = (clock.Now() - kActiveWindow).time_since_epoch().count();
-    return probe.touched.load(std::memory_order_relaxed) >= since ||
+    return probe.busy || probe.touched.load(std::memory_order_relaxed) >= since ||
            ledger.Load(probe.id).requests > 0;
+  }
+
+  bool ScrapeDue(const Probe& probe) const {
+    return probe.scraped_at == TimePoint{} || Active(probe) ||
+           clock.Now() - probe.scraped_at >= options.idle_scrape_interval;
+  }
+
+  // Until the next scrape, as things are.
+  Duration ScrapeInterval(const Probe& probe) const {
+    return Active(probe) ? options.active_interval
+                         : std::max(options.idle_interval,
+                                    options.idle_scrape_interval + options.idle_interval);
   }
 
   net::Loop& loop;
@@ -748,7 +779,7 @@ void Fleet::Start() {
   impl_->Post([probes = std::move(probes)](Impl& self) {
     net::HttpClientOptions options;
     options.connect_timeout = self.options.request_timeout;
-    options.max_idle_per_host = 4;
+    options.max_idle_per_host = 1;
     options.tls = self.options.tls;
     self.client = net::HttpClient::Create(self.loop, options);
     for (const auto& probe : probes) self.BeginRound(probe);

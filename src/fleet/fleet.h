@@ -2,8 +2,13 @@
 // /metrics on a loop of its own.
 //
 // Thread-safe. snapshot() is one atomic load. An engine that is late, goes away or returns needs no
-// restart; subscribers are told of each change. Asks every `active_interval` while an endpoint has
-// traffic (Touch), every `idle_interval` otherwise.
+// restart; subscribers are told of each change.
+//
+// An endpoint has traffic while we send to it (Touch) or await answers from it, for a few seconds
+// after, and while its last figures speak of running or waiting requests. It is asked everything
+// every `active_interval` then; otherwise only whether it is alive every `idle_interval`, and for
+// its load every `idle_scrape_interval`. Traffic that begins does not wait for that: it is scraped
+// at once.
 #pragma once
 
 #include <functional>
@@ -27,14 +32,15 @@ namespace warmpath::fleet {
 struct FleetOptions {
   Duration active_interval = std::chrono::milliseconds(200);
   Duration idle_interval = std::chrono::seconds(2);
+  // Of the load of endpoints without traffic, at least; rounded up to whole idle intervals.
+  Duration idle_scrape_interval = std::chrono::seconds(5);
   Duration request_timeout = std::chrono::seconds(2);
   Duration models_interval = std::chrono::seconds(10);
   int failures_to_unhealthy = 2;
   std::string api_key;                // bearer token for the engines; never logged
   std::string pool_name = "default";  // label `name` of llm-d's pool metrics
   ScrapeConfig scrape;                // which series, where
-  // Older figures do not enter the pool's gauges; so that an idle endpoint's are not, it is asked
-  // at least twice within it.
+  // Figures older than that when the next were due do not enter the pool's gauges.
   Duration staleness = std::chrono::seconds(2);
   Duration gauges_interval = std::chrono::seconds(5);  // refresh of the pool's gauges
   // A healthy endpoint that answers /metrics is asked /health no more often; zero: every round.

@@ -64,6 +64,7 @@ class FleetChangeTest : public testing::Test {
     FleetOptions options;
     options.active_interval = milliseconds(10);
     options.idle_interval = milliseconds(20);
+    options.idle_scrape_interval = {};
     options.models_interval = milliseconds(50);
     options.lookup = names_.lookup();
     return options;
@@ -244,6 +245,58 @@ TEST_F(FleetChangeTest, AsksHealthNoMoreOftenThanAskedTo) {
   ASSERT_TRUE(BecomesHealthy());
 }
 
+// By the clock that the test moves; rounds go by timers of their own.
+TEST_F(FleetChangeTest, WithoutTrafficItAsksForTheLoadRarely) {
+  FakeEngine engine;
+  FleetOptions options = Fast();
+  options.active_interval = options.idle_interval = milliseconds(2);
+  options.idle_scrape_interval = std::chrono::seconds(50);
+  options.models_interval = std::chrono::hours(1);
+  Fleet& fleet = Make(options);
+  fleet.SetEndpoints({engine.Spec()});
+  fleet.Start();
+  ASSERT_TRUE(BecomesHealthy());
+  const auto rounds_pass = [&] {
+    const int before = engine.healths;
+    return Eventually([&] { return engine.healths >= before + 5; });
+  };
+  // A round may be under way when what decides changes.
+  const auto stays = [&] {
+    EXPECT_TRUE(rounds_pass());
+    const int before = engine.scrapes;
+    EXPECT_TRUE(rounds_pass());
+    return engine.scrapes == before;
+  };
+  const auto goes_on = [&] {
+    const int before = engine.scrapes;
+    return Eventually([&] { return engine.scrapes >= before + 5; });
+  };
+  EXPECT_TRUE(stays());
+  EXPECT_EQ(engine.scrapes, 1);
+  EXPECT_GE(First()->load.again, std::chrono::seconds(50));
+  clock_.Advance(std::chrono::seconds(50));
+  ASSERT_TRUE(Eventually([&] { return engine.scrapes == 2; }));
+  EXPECT_TRUE(stays());
+
+  fleet.Touch(First()->id);
+  EXPECT_TRUE(goes_on());
+  EXPECT_EQ(First()->load.again, options.active_interval);
+  clock_.Advance(std::chrono::seconds(6));
+  EXPECT_TRUE(stays());
+  {
+    const auto ticket = fleet.inflight().Book(First()->id, 0, 1, 1);
+    EXPECT_TRUE(goes_on());
+  }
+  EXPECT_TRUE(stays());
+
+  // Others send to it.
+  engine.running = 1;
+  clock_.Advance(std::chrono::seconds(50));
+  EXPECT_TRUE(goes_on());
+  engine.running = 0;
+  EXPECT_TRUE(stays());
+}
+
 TEST_F(FleetChangeTest, OldFiguresLeaveThePoolsGauges) {
   FleetOptions options = Fast();
   options.pool_name = "p";
@@ -274,6 +327,12 @@ TEST_F(FleetChangeTest, OldFiguresLeaveThePoolsGauges) {
   EXPECT_THAT(registry_.Render(), HasSubstr("llm_d_epp_average_queue_size{name=\"p\"} 6"));
   fleet.UpdateForTest(1, [](Endpoint& endpoint) { endpoint.health = Health::kUnhealthy; });
   EXPECT_THAT(registry_.Render(), HasSubstr("llm_d_epp_ready_endpoints{name=\"p\"} 1"));
+  // They are old from when the next were due.
+  fleet.UpdateForTest(2, [](Endpoint& e) { e.load.again = std::chrono::seconds(60); });
+  clock_.Advance(std::chrono::seconds(61));
+  EXPECT_THAT(registry_.Render(), HasSubstr("llm_d_epp_average_queue_size{name=\"p\"} 6"));
+  clock_.Advance(std::chrono::seconds(10));
+  EXPECT_THAT(registry_.Render(), testing::Not(HasSubstr("model_server_endpoint=\"b\"")));
 }
 
 TEST_F(FleetChangeTest, ShowsWhatIsInFlight) {
@@ -303,7 +362,6 @@ TEST_F(FleetChangeTest, KeepsUpWithAFleetThatChangesAllTheTime) {
   FakeEngine engine;
   FleetOptions options = Fast();
   options.idle_interval = milliseconds(50);
-  options.staleness = std::chrono::hours(1);
   Fleet& fleet = Make(options);
   Mutex mutex;
   std::set<EndpointId> heard;
@@ -379,7 +437,6 @@ TEST_F(FleetChangeTest, AsksALargeFleetInTurns) {
   FakeEngine engine;
   FleetOptions options = Fast();
   options.idle_interval = std::chrono::hours(1);
-  options.staleness = std::chrono::hours(4);
   options.request_timeout = std::chrono::seconds(20);
   options.max_scrapes_per_second = 0;
   Fleet& fleet = Make(options);

@@ -31,6 +31,7 @@ class FleetTest : public testing::Test {
     FleetOptions options;
     options.active_interval = milliseconds(10);
     options.idle_interval = milliseconds(20);
+    options.idle_scrape_interval = {};
     options.models_interval = milliseconds(50);
     return options;
   }
@@ -46,6 +47,7 @@ class FleetTest : public testing::Test {
 
 TEST_F(FleetTest, LearnsModelsVersionAndLoad) {
   FakeEngine engine;
+  engine.running = 1;
   engine.waiting = 3;
   FleetOptions options = Fast();
   options.api_key = "secret";
@@ -114,7 +116,6 @@ TEST_F(FleetTest, MarksAReportedFailureAtOnceAndAsksAgainSoon) {
   FakeEngine engine;
   FleetOptions options = Fast();
   options.idle_interval = std::chrono::hours(1);
-  options.staleness = std::chrono::hours(2);
   Fleet& fleet = Make(options);
   fleet.SetEndpoints({engine.Spec()});
   fleet.Start();
@@ -130,13 +131,13 @@ TEST_F(FleetTest, AsksMoreOftenUnderTraffic) {
   FakeEngine engine;
   FleetOptions options = Fast();
   options.idle_interval = std::chrono::hours(1);
-  options.staleness = std::chrono::hours(2);
   options.models_interval = std::chrono::hours(1);
   Fleet& fleet = Make(options);
   fleet.SetEndpoints({engine.Spec()});
   fleet.Start();
   ASSERT_TRUE(BecomesHealthy());
   EXPECT_EQ(engine.healths, 1);
+  EXPECT_EQ(engine.scrapes, 1);
   engine.waiting = 42;
   fleet.Touch(First()->id);
   ASSERT_TRUE(Eventually([&] { return First()->load.waiting == 42; }));

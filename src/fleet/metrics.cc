@@ -90,7 +90,7 @@ void FleetMetrics::SetPool(const Snapshot& snapshot, TimePoint now) {
                   {{"endpoint", endpoint->name()}})
         .Set(healthy ? 1 : 0);
     if (healthy) ++ready;
-    if (load.at == TimePoint{} || now - load.at > staleness) continue;
+    if (load.at == TimePoint{} || now - load.at > staleness + load.again) continue;
     queues.insert(endpoint->name());
     registry_
         .AddGauge(kQueueSize, "Requests waiting in the endpoint's own queue, as scraped.",

@@ -1,11 +1,14 @@
 #include "fleet/scrape.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 #include <set>
+#include <span>
 #include <utility>
 
+#include "base/check.h"
 #include "base/units.h"
 #include "codec/json.h"
 #include "codec/prometheus_text.h"
@@ -18,6 +21,7 @@ using codec::PromSample;
 constexpr double kMaxBlockSize = 1 << 20;         // tokens
 constexpr double kMaxBlocks = uint64_t{1} << 40;  // more is not believed
 constexpr int kMaxRanks = 1024;
+constexpr size_t kMaxCandidates = 4;
 constexpr size_t kMaxVersionBytes = 128;
 constexpr std::string_view kVllmRunning = "vllm:num_requests_running";
 constexpr std::string_view kVllmUsage = "vllm:kv_cache_usage_perc";
@@ -87,10 +91,12 @@ struct Collector {
     load.running = running.sum;
     load.waiting = waiting.sum;
     load.kv_usage = std::clamp((usage.series > 0 ? usage : old_usage).mean(), 0.0, 1.0);
-    std::erase_if(
-        load.waiting_adapters,
-        [active = std::set<std::string>(load.active_adapters.begin(), load.active_adapters.end())](
-            const std::string& name) { return active.contains(name); });
+    if (!load.waiting_adapters.empty()) {
+      std::erase_if(load.waiting_adapters,
+                    [active = std::set<std::string>(load.active_adapters.begin(),
+                                                    load.active_adapters.end())](
+                        const std::string& name) { return active.contains(name); });
+    }
     for (const auto& [key, gauge] : custom) load.custom.emplace(key, gauge.sum);
     return std::move(load);
   }
@@ -128,8 +134,21 @@ struct LoadReader::Impl {
   std::vector<EngineMetrics> candidates;
   std::map<std::string, std::vector<Rule>, std::less<>> rules;  // by metric name
 
+  uint64_t lengths = 0;  // of those names: bit n for n characters, the last for longer ones
+
+  static uint64_t LengthBit(size_t length) { return uint64_t{1} << std::min<size_t>(length, 63); }
+
   void Add(size_t candidate, Field field, const MetricSpec& spec, const std::string& key = "") {
-    if (!spec.name.empty()) rules[spec.name].push_back({candidate, field, spec.labels, key});
+    if (spec.name.empty()) return;
+    rules[spec.name].push_back({candidate, field, spec.labels, key});
+    lengths |= LengthBit(spec.name.size());
+  }
+
+  // Of a page of hundreds of series few are wanted.
+  const std::vector<Rule>* Find(std::string_view name) const {
+    if ((lengths & LengthBit(name.size())) == 0) return nullptr;
+    const auto it = rules.find(name);
+    return it == rules.end() ? nullptr : &it->second;
   }
 
   void Take(const Rule& rule, const PromSample& sample, Collector& found) const {
@@ -169,9 +188,35 @@ struct LoadReader::Impl {
   }
 };
 
+namespace {
+
+template <typename Impl>
+class PageVisitor final : public codec::PromVisitor {
+ public:
+  PageVisitor(const Impl& impl, std::span<Collector> found) : impl_(impl), found_(found) {}
+
+  bool Wants(std::string_view name) override {
+    rules_ = impl_.Find(name);
+    return rules_ != nullptr;
+  }
+  void OnSample(const PromSample& sample) override {
+    for (const Rule& rule : *rules_) {
+      if (rule.Matches(sample)) impl_.Take(rule, sample, found_[rule.candidate]);
+    }
+  }
+
+ private:
+  const Impl& impl_;
+  const std::span<Collector> found_;
+  const std::vector<Rule>* rules_ = nullptr;  // of the line being read
+};
+
+}  // namespace
+
 LoadReader::LoadReader(std::vector<EngineMetrics> candidates) {
   auto impl = std::make_unique<Impl>();
   impl->candidates = std::move(candidates);
+  WP_CHECK(impl->candidates.size() <= kMaxCandidates);
   for (size_t i = 0; i < impl->candidates.size(); ++i) {
     const EngineMetrics& engine = impl->candidates[i];
     impl->Add(i, Field::kRunning, engine.running);
@@ -197,15 +242,11 @@ const std::string& LoadReader::health_path() const {
 }
 
 Result<ScrapedLoad> LoadReader::Read(std::string_view metrics_text) const {
-  std::vector<Collector> found(impl_->candidates.size());
+  std::array<Collector, kMaxCandidates> collectors;
+  const std::span found(collectors.data(), impl_->candidates.size());
+  PageVisitor visitor(*impl_, found);
   WP_TRY([[maybe_unused]] const codec::PromStats stats,
-         codec::ReadPrometheusText(metrics_text, [&](const PromSample& sample) {
-           const auto rules = impl_->rules.find(sample.name);
-           if (rules == impl_->rules.end()) return;
-           for (const Rule& rule : rules->second) {
-             if (rule.Matches(sample)) impl_->Take(rule, sample, found[rule.candidate]);
-           }
-         }));
+         codec::ReadPrometheusText(metrics_text, visitor));
   for (Collector& collected : found) {
     if (collected.has_load()) return collected.Finish();
   }

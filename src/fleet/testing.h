@@ -77,6 +77,7 @@ class FakeEngine {
 
   std::atomic<int> health_status{200};
   std::atomic<int> models_status{200};
+  std::atomic<int> running{0};
   std::atomic<int> waiting{0};
   std::atomic<bool> broken_metrics{false};
   std::atomic<int> healths{0};
@@ -98,10 +99,10 @@ class FakeEngine {
       if (!metrics_.empty()) return exchange.Respond(200, {}, metrics_);
       return exchange.Respond(
           200, {},
-          fmt::format("vllm:num_requests_running 1\nvllm:num_requests_waiting {}\n"
+          fmt::format("vllm:num_requests_running {}\nvllm:num_requests_waiting {}\n"
                       "vllm:kv_cache_usage_perc 0.5\nvllm:cache_config_info{{"
                       "block_size=\"16\",num_gpu_blocks=\"100\"}} 1\n",
-                      waiting.load()));
+                      running.load(), waiting.load()));
     }
     if (path.ends_with("/v1/models")) {
       ++model_lists;

@@ -19,9 +19,8 @@ class UtilizationDetector final : public Detector {
       : clock_(context.clock),
         queue_(NumberParameter(context.parameters, "queueDepthThreshold", 5)),
         kv_(NumberParameter(context.parameters, "kvCacheUtilThreshold", 0.8)),
-        // llm-d scrapes all the time; here a pause between two scrapes is not yet silence.
-        stale_(context.scrape_interval +
-               DurationParameter(context.parameters, "metricsStalenessThreshold")
+        scrape_interval_(context.scrape_interval),
+        stale_(DurationParameter(context.parameters, "metricsStalenessThreshold")
                    .value_or(std::chrono::milliseconds(200))),
         limit_(1 + NumberParameter(context.parameters, "headroom", 0)) {}
 
@@ -41,8 +40,11 @@ class UtilizationDetector final : public Detector {
   }
 
  private:
+  // llm-d scrapes all the time; here a pause between two scrapes is not yet silence.
   bool Fresh(const Candidate& c, TimePoint now) const {
-    return c.endpoint->load.at != TimePoint{} && now - c.endpoint->load.at <= stale_;
+    const fleet::ScrapedLoad& load = c.endpoint->load;
+    return load.at != TimePoint{} &&
+           now - load.at <= std::max(scrape_interval_, load.again) + stale_;
   }
   double Utilization(const Candidate& c) const {
     const double value =
@@ -53,6 +55,7 @@ class UtilizationDetector final : public Detector {
   const Clock& clock_;
   const double queue_;
   const double kv_;
+  const Duration scrape_interval_;
   const Duration stale_;
   const double limit_;
 };
