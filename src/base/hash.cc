@@ -6,6 +6,9 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include <array>
+#include <cerrno>
+
 #include "base/check.h"
 
 namespace warmpath {
@@ -86,10 +89,29 @@ uint64_t ProcessSeed() {
 }
 
 std::string RandomUuid() {
-  const auto bytes = KernelRandom<std::array<uint8_t, 16>>();
-  std::string hex = Hex(bytes);
-  for (const size_t dash : {8, 13, 18, 23}) hex.insert(dash, "-");
-  return hex;
+  // The kernel is asked for many at once; what was given out is wiped.
+  thread_local std::array<uint8_t, 64 * 16> pool;
+  thread_local size_t used = pool.size();
+  if (used == pool.size()) {
+    // More than 256 bytes may come in parts.
+    for (size_t got = 0; got < pool.size();) {
+      const ssize_t size = getrandom(pool.data() + got, pool.size() - got, 0);
+      WP_CHECK(size > 0 || errno == EINTR);
+      got += size > 0 ? static_cast<size_t>(size) : 0;
+    }
+    used = 0;
+  }
+  static constexpr char kDigits[] = "0123456789abcdef";
+  std::string out(36, '-');
+  size_t at = 0;
+  for (size_t i = 0; i < 16; ++i) {
+    if (i == 4 || i == 6 || i == 8 || i == 10) ++at;
+    uint8_t& byte = pool[used++];
+    out[at++] = kDigits[byte >> 4];
+    out[at++] = kDigits[byte & 15];
+    byte = 0;
+  }
+  return out;
 }
 
 }  // namespace warmpath
