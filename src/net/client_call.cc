@@ -25,8 +25,7 @@ bool IsSendable(const HttpRequest& request) {
 ClientShared::ClientShared(Loop& owner, HttpClientOptions client_options)
     : loop(owner),
       options(std::move(client_options)),
-      pool(std::make_shared<ClientPool>(owner, options.idle_pool_timeout,
-                                        options.max_idle_per_host)) {}
+      pool(options.idle_pool_timeout, options.max_idle_per_host) {}
 
 Result<std::shared_ptr<TlsContext>> ClientShared::Tls() const {
   if (options.tls) return options.tls;
@@ -104,7 +103,7 @@ void ClientCall::Resume() {
 void ClientCall::Begin() {
   if (!invalid_.empty()) {
     FailCall(CallFailure::kProtocol, Code::kInvalidArgument, invalid_);
-  } else if ((socket_ = shared_->pool->Take(pool_key_))) {
+  } else if ((socket_ = shared_->pool.Take(pool_key_))) {
     OnConnected(/*reused=*/true);
   } else {
     ConnectNew();
@@ -154,7 +153,7 @@ void ClientCall::TryConnect() {
              fmt::format("cannot connect to {}: {}", host_, connect_error_));
     return;
   }
-  socket_ = std::make_unique<ClientSocket>(shared_->loop.impl().reactor);
+  socket_ = std::make_unique<ClientSocket>(shared_->loop);
   socket_->async_connect(candidates_[next_candidate_++],
                          [self = shared_from_this()](const error_code& error) {
                            if (self->phase_ != Phase::kConnecting) return;
@@ -465,7 +464,7 @@ void ClientCall::Complete() {
   const bool usable = !tls || (!tls->has_output() && !tls->peer_closed());
   if (socket_ && parser_.keep_alive() && sent_all && usable) {
     socket_->cancel();
-    shared_->pool->Put(pool_key_, std::move(socket_));
+    shared_->pool.Put(pool_key_, std::move(socket_));
   }
   const auto on_end = std::move(handlers_.on_end);
   const CallHandlers dropped = std::exchange(handlers_, {});

@@ -25,7 +25,7 @@ struct ClientShared {
 
   Loop& loop;
   const HttpClientOptions options;
-  std::shared_ptr<ClientPool> pool;
+  ClientPool pool;
   std::vector<std::shared_ptr<ClientCall>> calls;  // in flight; each knows its place
 
   // The context for https.

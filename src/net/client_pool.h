@@ -12,33 +12,41 @@
 
 namespace warmpath::net {
 
+class ClientPool;
+
 struct ClientSocket : TcpSocket {
-  using TcpSocket::TcpSocket;
+  using Idle = std::vector<std::unique_ptr<ClientSocket>>;
+  using Hosts = std::unordered_map<std::string, Idle>;
+
+  explicit ClientSocket(Loop& loop);
   void ProbeAfter(Duration silence);  // HttpClientOptions::tcp_keepalive
-  std::unique_ptr<TlsStream> tls;     // null: plaintext
+
+  std::unique_ptr<TlsStream> tls;  // null: plaintext
+  // While it waits in a pool.
+  ClientPool* pool = nullptr;
+  Hosts::value_type* host = nullptr;
+  Deadline idle_deadline;
 };
 
-// A connection waiting for its next request. Bytes or a close from the peer while it waits make it
-// useless.
-class ClientPool : public std::enable_shared_from_this<ClientPool> {
+// Connections waiting for their next request. Bytes or a close from the peer while one waits make
+// it useless.
+class ClientPool {
  public:
-  ClientPool(Loop& loop, Duration idle_timeout, size_t max_idle_per_host);
-  ~ClientPool();
+  ClientPool(Duration idle_timeout, size_t max_idle_per_host)
+      : idle_timeout_(idle_timeout), max_idle_per_host_(max_idle_per_host) {}
 
   // The connection used last, or null.
   std::unique_ptr<ClientSocket> Take(const std::string& host);
   void Put(const std::string& host, std::unique_ptr<ClientSocket> socket);
-  void Clear();
+  void Drop(ClientSocket& socket);  // one that waits here
+  void Clear() { hosts_.clear(); }
 
  private:
-  struct Idle;
-  void Watch(const std::shared_ptr<Idle>& idle);
-  void Drop(const std::shared_ptr<Idle>& idle);
+  static void Watch(ClientSocket& socket);
 
-  Loop& loop_;
   const Duration idle_timeout_;
   const size_t max_idle_per_host_;
-  std::unordered_map<std::string, std::vector<std::shared_ptr<Idle>>> hosts_;
+  ClientSocket::Hosts hosts_;  // some with none waiting
 };
 
 }  // namespace warmpath::net

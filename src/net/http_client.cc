@@ -47,7 +47,7 @@ class Client final : public HttpClient {
   ~Client() override {
     const auto calls = std::exchange(shared_->calls, {});
     for (const auto& call : calls) call->Cancel();
-    shared_->pool->Clear();
+    shared_->pool.Clear();
   }
 
   std::unique_ptr<HttpCall> Send(const Url& url, HttpRequest request, CallOptions options,

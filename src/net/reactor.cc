@@ -96,22 +96,25 @@ void Reactor::Fire(Watch& watch) {
 
 void Reactor::RunDeferred() {
   for (int round = 0; round < kDeferredRounds && (!work_.empty() || !ready_.empty()); ++round) {
-    std::vector<Work> work = std::exchange(work_, {});
-    const std::vector<Watch*> ready = std::exchange(ready_, {});
-    for (Work& item : work) {
+    work_now_.swap(work_);
+    ready_now_.swap(ready_);
+    for (Work& item : work_now_) {
       item();
       item.Reset();
     }
-    for (Watch* const watch : ready) {
+    for (Watch* const watch : ready_now_) {
       watch->queued = false;
       Fire(*watch);
     }
+    work_now_.clear();
+    ready_now_.clear();
   }
 }
 
 void Reactor::Bury() {
   while (!dropped_.empty()) {
-    const std::vector<Waiter> dropped = std::exchange(dropped_, {});
+    dropped_now_.swap(dropped_);
+    dropped_now_.clear();
   }
   removed_.clear();
 }

@@ -68,9 +68,13 @@ class Reactor {
   bool wake_seen_ = false;
   std::vector<std::unique_ptr<Watch>> watches_;
   std::vector<std::unique_ptr<Watch>> removed_;  // events of the turn at hand may name them
-  std::vector<Waiter> dropped_;
-  std::vector<Watch*> ready_;  // with waiters that need not wait
+  std::vector<Watch*> ready_;                    // with waiters that need not wait
   std::vector<Work> work_;
+  std::vector<Waiter> dropped_;
+  // What is being gone through of the three above.
+  std::vector<Watch*> ready_now_;
+  std::vector<Work> work_now_;
+  std::vector<Waiter> dropped_now_;
 };
 
 }  // namespace warmpath::net
