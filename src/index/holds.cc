@@ -22,6 +22,7 @@ uint64_t Holds::Add(uint64_t packed_holder, std::span<const kv::BlockKey> keys) 
   const uint64_t id = entry->id;
   by_first_key_[entry->keys.front()].push_back(entry.get());
   by_id_.emplace(id, std::move(entry));
+  count_.store(by_id_.size(), std::memory_order_relaxed);
   return id;
 }
 
@@ -32,6 +33,7 @@ void Holds::Release(uint64_t id) {
   if (it == by_id_.end()) return;
   entry = std::move(it->second);
   by_id_.erase(it);
+  count_.store(by_id_.size(), std::memory_order_relaxed);
   bytes_ -= kEntryBytes + entry->keys.size() * sizeof(kv::BlockKey);
   const auto list = by_first_key_.find(entry->keys.front());
   std::erase(list->second, entry.get());

@@ -6,6 +6,7 @@
 // share a lock. Bounded by `budget_bytes`.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -34,6 +35,7 @@ class Holds {
 
   uint64_t bytes() const;
   uint64_t size() const;
+  bool empty() const { return count_.load(std::memory_order_relaxed) == 0; }
 
  private:
   struct Entry {
@@ -45,6 +47,7 @@ class Holds {
   static constexpr uint64_t kEntryBytes = sizeof(Entry) + 128;
 
   const uint64_t budget_bytes_;
+  std::atomic<uint64_t> count_{0};
   mutable SharedMutex mutex_;
   uint64_t bytes_ GUARDED_BY(mutex_) = 0;
   uint64_t next_id_ GUARDED_BY(mutex_) = 1;

@@ -12,9 +12,11 @@
 // as a match. Seven eighths of the budget are for resident blocks, one eighth for holds; a hold
 // that does not fit covers fewer blocks (an underestimate).
 //
-// The structure is the simplest exact one, one hash map of nodes behind one readers-writer lock:
-// readers share the lock and mark nodes as used with relaxed atomics; Store and Remove cost O(1)
-// per block plus O(log leaves) per call, an eviction O(log leaves).
+// The structure (ADR 13): runs of blocks with a bit per holder. Match takes no lock and writes
+// nothing shared but a mark of use per run; operations that change the index take one lock each.
+// Store and Remove cost O(1) per block, Clear O(1) and a bounded part of the sweep, which later
+// operations go on with. stats().bytes is everything allocated but a few hundred KiB that do not
+// grow.
 #pragma once
 
 #include <cstdint>
@@ -47,6 +49,9 @@ struct BlockAlias {
 // A block as the place where a chain goes on. `at` is the index's own hint where the block lies:
 // 0 = none; an outdated one costs time, never exactness.
 struct Parent {
+  // `at` of a key that is no block's: of a chain's beginning. Saves a search.
+  static constexpr uint64_t kRoot = ~uint64_t{0};
+
   kv::BlockKey key = 0;
   uint64_t at = 0;
 };

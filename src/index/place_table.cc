@@ -1,0 +1,127 @@
+#include "index/place_table.h"
+
+#include <bit>
+
+#include "base/check.h"
+#include "base/hash.h"
+
+namespace warmpath::index {
+namespace {
+
+// The next larger of sizes 2^n and 3 * 2^n: what shards give back when they grow fits together
+// again and serves the next ones.
+uint32_t RoundUp(uint32_t buckets) {
+  const uint32_t power = std::bit_ceil(buckets);
+  return buckets <= power / 4 * 3 ? power / 4 * 3 : power;
+}
+
+}  // namespace
+
+PlaceTable::PlaceTable(Arena& arena, uint32_t shards)
+    : seed_(ProcessSeed()), arena_(arena), shards_(shards) {
+  WP_CHECK((shards & (shards - 1)) == 0);
+}
+
+void PlaceTable::Put(uint64_t range, uint64_t slot) const {
+  uint64_t at = Home(slot >> (kRunBits + kOffsetBits), range);
+  for (;; at = at + 1 == BucketsOf(range) ? 0 : at + 1) {
+    uint64_t* slots = Bucket(range, at);
+    for (uint32_t i = 0; i < kSlots; ++i) {
+      if (Load(slots + i) != 0) continue;
+      Save(slots + i, slot);
+      return;
+    }
+  }
+}
+
+bool PlaceTable::Resize(Shard& shard, uint32_t buckets) {
+  const uint64_t old = shard.range;
+  uint64_t range = 0;
+  if (buckets > 0) {
+    const Arena::Ref ref = arena_.Allocate(buckets);
+    if (ref == 0) return false;
+    range = uint64_t{ref} << 32 | buckets;
+    uint64_t* slots = arena_.Words(ref);
+    for (uint64_t i = 0; i < uint64_t{buckets} * kSlots; ++i) Save(slots + i, 0);
+    const uint64_t* from = arena_.Words(RefOf(old));
+    for (uint64_t i = 0; i < uint64_t{BucketsOf(old)} * kSlots; ++i) {
+      if (const uint64_t slot = Load(from + i); slot != 0) Put(range, slot);
+    }
+  }
+  shard.version = shard.version + 1;
+  std::atomic_thread_fence(std::memory_order_release);
+  shard.range = range;
+  // The old slots may be overwritten from now on.
+  if (old != 0) arena_.Free(RefOf(old), BucketsOf(old));
+  shard.version.atomic().store(shard.version + 1, std::memory_order_release);
+  return true;
+}
+
+bool PlaceTable::Insert(uint64_t mixed, Place place) {
+  Shard& shard = shards_[ShardOf(mixed)];
+  if (shard.count >= LimitOf(shard.range)) {
+    if (!Resize(shard, RoundUp(BucketsOf(shard.range) + 1))) return false;
+  }
+  Put(shard.range, Pack(TagOf(mixed), place));
+  ++shard.count;
+  return true;
+}
+
+bool PlaceTable::Erase(uint64_t mixed, Place place) {
+  Shard& shard = shards_[ShardOf(mixed)];
+  const uint64_t range = shard.range;
+  const uint32_t buckets = BucketsOf(range);
+  if (buckets == 0) return false;
+  const uint64_t wanted = Pack(TagOf(mixed), place);
+  // The bucket that has it, and whether it is full: only then something may have gone past it.
+  uint64_t* gap = nullptr;
+  uint64_t at = Home(TagOf(mixed), range);
+  bool full = true;
+  for (uint32_t steps = 0; gap == nullptr; at = at + 1 == buckets ? 0 : at + 1) {
+    uint64_t* slots = Bucket(range, at);
+    for (uint32_t i = 0; i < kSlots; ++i) {
+      const uint64_t slot = Load(slots + i);
+      if (slot == wanted) gap = slots + i;
+      full &= slot != 0;
+    }
+    if (gap != nullptr) break;
+    if (!full || ++steps == buckets) return false;
+  }
+  if (--shard.count < LimitOf(range) / 4) {
+    const uint32_t smaller = shard.count == 0 ? 0 : RoundUp(shard.count / 4 + 1);
+    if (smaller < buckets) {
+      Save(gap, 0);
+      if (Resize(shard, smaller)) return true;
+    }
+  }
+  if (!full) {
+    Save(gap, 0);
+    return true;
+  }
+  shard.version = shard.version + 1;
+  std::atomic_thread_fence(std::memory_order_release);
+  // What went past the bucket that has a gap now moves up into it, which leaves the next gap.
+  uint64_t hole = at;
+  for (uint32_t steps = 0; full && steps < buckets; ++steps) {
+    at = at + 1 == buckets ? 0 : at + 1;
+    uint64_t* slots = Bucket(range, at);
+    uint64_t* moving = nullptr;
+    for (uint32_t i = 0; i < kSlots; ++i) {
+      const uint64_t slot = Load(slots + i);
+      full &= slot != 0;
+      if (slot == 0 || moving != nullptr) continue;
+      const uint64_t home = Home(slot >> (kRunBits + kOffsetBits), range);
+      const bool stays = hole < at ? hole < home && home <= at : hole < home || home <= at;
+      if (!stays) moving = slots + i;
+    }
+    if (moving == nullptr) continue;
+    Save(gap, Load(moving));
+    gap = moving;
+    hole = at;
+  }
+  Save(gap, 0);
+  shard.version.atomic().store(shard.version + 1, std::memory_order_release);
+  return true;
+}
+
+}  // namespace warmpath::index

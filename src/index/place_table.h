@@ -1,0 +1,149 @@
+// Hash value -> places in runs: the index's only tables (engine hashes, first keys of runs).
+//
+// Open addressing in shards of buckets, a cache line of 8 slots {24-bit tag, 27-bit run, 13-bit
+// offset} each; what does not fit into its bucket goes into the next that has room. A slot's bucket
+// follows from its tag, so a shard grows by one sweep over its own slots, without looking at what
+// they stand for; shards are small and grow at different times, so growth is never a stall. What a
+// slot names has to be verified by the caller.
+//
+// Changed under the index's writer lock; Lookup runs beside a writer.
+#pragma once
+
+#include <bit>
+#include <vector>
+
+#include "index/run.h"
+
+namespace warmpath::index {
+
+struct Place {
+  RunId run = 0;
+  uint32_t offset = 0;
+  friend bool operator==(const Place&, const Place&) = default;
+};
+
+class PlaceTable {
+ public:
+  // `shards` is a power of two.
+  PlaceTable(Arena& arena, uint32_t shards);
+
+  // Spreads values that clients choose; seeded per process.
+  uint64_t Mix(uint64_t value) const {
+    uint64_t x = (value ^ seed_) * 0x9e3779b97f4a7c15ULL;
+    x = (x ^ (x >> 32)) * 0xd6e8feb86659fd93ULL;
+    return x ^ (x >> 29);
+  }
+
+  void Prefetch(uint64_t mixed) const {
+    const uint64_t range = shards_[ShardOf(mixed)].range;
+    __builtin_prefetch(Bucket(range, Home(TagOf(mixed), range)), 1);
+  }
+
+  // Writer: calls `each(place)` for every slot that may be of `mixed` until it returns true.
+  template <typename Each>
+  bool Find(uint64_t mixed, Each each) const {
+    bool found = false;
+    Probe(shards_[ShardOf(mixed)].range, mixed, [&](Place place) { return found = each(place); });
+    return found;
+  }
+
+  enum class Result { kFound, kAbsent, kBusy };
+  // Reader: the same beside a writer. kBusy: the table changed too often to tell.
+  template <typename Each>
+  Result Lookup(uint64_t mixed, Each each) const {
+    const Shard& shard = shards_[ShardOf(mixed)];
+    for (int tries = 0; tries < 16; ++tries) {
+      const uint32_t version = shard.version.atomic().load(std::memory_order_acquire);
+      bool found = false;
+      Probe(shard.range, mixed, [&](Place place) { return found = each(place); });
+      if (found) return Result::kFound;
+      std::atomic_thread_fence(std::memory_order_acquire);
+      if ((version & 1) == 0 && shard.version == version) return Result::kAbsent;
+    }
+    return Result::kBusy;
+  }
+
+  // False when there is no memory for it.
+  bool Insert(uint64_t mixed, Place place);
+  // Inserts if that needs no growth and nothing in the way might be of `mixed`, too.
+  bool InsertAlone(uint64_t mixed, Place place) {
+    Shard& shard = shards_[ShardOf(mixed)];
+    const uint64_t range = shard.range;
+    if (shard.count >= LimitOf(range)) return false;
+    const uint64_t tag = TagOf(mixed);
+    uint64_t* slots = Bucket(range, Home(tag, range));
+    uint32_t empty = 0, alike = 0;
+    for (uint32_t i = 0; i < kSlots; ++i) {
+      const uint64_t slot = Load(slots + i);
+      empty |= static_cast<uint32_t>(slot == 0) << i;
+      alike |= static_cast<uint32_t>(slot >> (kRunBits + kOffsetBits) == tag) << i;
+    }
+    if (empty == 0 || (alike & ~empty) != 0) return false;
+    Save(slots + std::countr_zero(empty), Pack(tag, place));
+    ++shard.count;
+    return true;
+  }
+  // False when it was not there.
+  bool Erase(uint64_t mixed, Place place);
+
+ private:
+  struct Shard {
+    Field<uint64_t> range;    // arena reference << 32 | buckets
+    Field<uint32_t> version;  // odd while slots move
+    uint32_t count = 0;
+  };
+  static constexpr uint32_t kTagBits = 64 - kRunBits - kOffsetBits;
+  static constexpr uint32_t kSlots = Arena::kUnitWords;  // of a bucket
+
+  static Arena::Ref RefOf(uint64_t range) { return static_cast<Arena::Ref>(range >> 32); }
+  static uint32_t BucketsOf(uint64_t range) { return static_cast<uint32_t>(range); }
+  static uint32_t LimitOf(uint64_t range) { return BucketsOf(range) * 13 / 2; }
+  static uint64_t TagOf(uint64_t mixed) { return mixed & ((1u << kTagBits) - 1); }
+  static uint64_t Home(uint64_t tag, uint64_t range) {
+    return (tag * BucketsOf(range)) >> kTagBits;
+  }
+  static uint64_t Pack(uint64_t tag, Place place) {
+    return tag << (kRunBits + kOffsetBits) | uint64_t{place.run} << kOffsetBits | place.offset;
+  }
+  static Place PlaceOf(uint64_t slot) {
+    return {static_cast<RunId>(slot >> kOffsetBits) & ((1u << kRunBits) - 1),
+            static_cast<uint32_t>(slot) & (kMaxRunBlocks - 1)};
+  }
+  uint32_t ShardOf(uint64_t mixed) const {
+    return static_cast<uint32_t>(mixed >> 40) & (static_cast<uint32_t>(shards_.size()) - 1);
+  }
+  uint64_t* Bucket(uint64_t range, uint64_t bucket) const {
+    return arena_.Words(RefOf(range) + static_cast<Arena::Ref>(bucket));
+  }
+
+  template <typename Each>
+  void Probe(uint64_t range, uint64_t mixed, Each each) const {
+    const uint32_t buckets = BucketsOf(range);
+    if (buckets == 0) return;
+    const uint64_t tag = TagOf(mixed);
+    uint64_t at = Home(tag, range);
+    for (uint32_t steps = 0; steps < buckets; ++steps) {
+      const uint64_t* slots = Bucket(range, at);
+      bool full = true;
+      for (uint32_t i = 0; i < kSlots; ++i) {
+        const uint64_t slot = Load(slots + i);
+        if (slot == 0) {
+          full = false;
+        } else if (slot >> (kRunBits + kOffsetBits) == tag && each(PlaceOf(slot))) {
+          return;
+        }
+      }
+      if (!full) return;
+      if (++at == buckets) at = 0;
+    }
+  }
+
+  bool Resize(Shard& shard, uint32_t buckets);
+  void Put(uint64_t range, uint64_t slot) const;
+
+  const uint64_t seed_;
+  Arena& arena_;
+  std::vector<Shard> shards_;
+};
+
+}  // namespace warmpath::index
