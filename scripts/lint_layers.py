@@ -44,7 +44,7 @@ OWNERS = {
 }
 GENERATED = {"app/version.h"}
 TEST_OWNERS = {"gtest/", "gmock/"}
-SYSTEM = re.compile(r"^(sys|netinet|arpa|linux)/|^(dlfcn|errno|fcntl|ifaddrs|immintrin|netdb|poll|pthread|sched|signal|spawn|time|unistd|getopt|termios|execinfo)\.h$")
+SYSTEM = re.compile(r"^(sys|netinet|arpa|linux)/|^(dlfcn|errno|fcntl|ifaddrs|[a-z]*mmintrin|netdb|poll|pthread|sched|signal|spawn|time|unistd|getopt|termios|execinfo)\.h$")
 STANDARD = re.compile(r"^[a-z0-9_]+$")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^">]+)[">]')
 
