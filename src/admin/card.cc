@@ -64,6 +64,12 @@ std::vector<Note> Notes(const CardFacts& facts) {
     notes.push_back({"prefix-caching",
                      "prefix caching is off: remove --no-enable-prefix-caching from the engine"});
   }
+  if (facts.predictions.unseen_answers > 0) {
+    notes.push_back({"unseen-answers",
+                     "answers go past this router (--bypass-responses, or the proxy's processing "
+                     "mode): delivered tokens are not seen, load is released by the engine's "
+                     "metrics"});
+  }
   if (!facts.tokens_note.empty()) notes.push_back({"tokens", facts.tokens_note});
   const routing::PredictionStats& stats = facts.predictions;
   if (stats.parity_equal < stats.parity_checked) {
@@ -197,7 +203,8 @@ JsonObject MakeCard(const CardFacts& facts) {
   card["prediction"] = JsonObject{{"requests", stats.requests},
                                   {"exact", stats.exact},
                                   {"predicted_tokens", stats.predicted_tokens},
-                                  {"delivered_tokens", stats.delivered_tokens}};
+                                  {"delivered_tokens", stats.delivered_tokens},
+                                  {"unseen_answers", stats.unseen_answers}};
   card["load"] = LoadJson(endpoint.load, facts.now);
   card["inflight"] = JsonObject{{"requests", facts.inflight.requests},
                                 {"prefill_requests", facts.inflight.prefill_requests},

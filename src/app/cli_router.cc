@@ -155,6 +155,7 @@ void AddServe(CLI::App& root, Action& action) {
   CLI::Option* health = AddPort(app, "--grpc-health-port", picker.grpc_health_port, "9003",
                                 "gRPC health, with --grpc-port");
   health->group("Endpoint picker")->needs(grpc);
+  AddBypassFlag(app, picker)->needs(grpc);
   AddClusterFlags(app, cluster);
   AddRoutingFlags(app, o, "requests go by expected cost");
   AddObservabilityFlags(app, o, "127.0.0.1");

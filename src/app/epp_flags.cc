@@ -163,6 +163,13 @@ void AddZapFlags(CLI::App& app) {
       ->group(kLog);
 }
 
+CLI::Option* AddBypassFlag(CLI::App& app, PickerOptions& options) {
+  return app
+      .add_flag("--bypass-responses", options.bypass_responses,
+                "answers go past the picker: cheaper, but it sees neither tokens nor their end")
+      ->group(kPicker);
+}
+
 void AddPickerFlags(CLI::App& app, EppCommand& c) {
   ServeOptions& o = c.serve.options;
   PickerOptions& p = *o.picker;
@@ -180,6 +187,7 @@ void AddPickerFlags(CLI::App& app, EppCommand& c) {
   app.add_flag("--emit-endpoint-scores", p.emit_endpoint_scores,
                "scores of all endpoints in the dynamic metadata")
       ->group(kPicker);
+  AddBypassFlag(app, p);
   app.add_flag("--enable-grpc-stream-metrics", p.enable_grpc_stream_metrics,
                "llm_d_epp_extproc_* metrics")
       ->group(kPicker);

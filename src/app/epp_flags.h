@@ -14,6 +14,9 @@ namespace warmpath::app {
 // Everything of llm-d's that `serve` does not have too.
 void AddPickerFlags(CLI::App& app, EppCommand& command);
 
+// --bypass-responses, of `epp` and of `serve`.
+CLI::Option* AddBypassFlag(CLI::App& app, PickerOptions& options);
+
 // --zap-*: the logging flags of Go's programs.
 void AddZapFlags(CLI::App& app);
 

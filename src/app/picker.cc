@@ -53,6 +53,7 @@ Result<std::unique_ptr<Picker>> Picker::Create(const PickerOptions& options,
   base.max_buffered_bytes = options.max_buffered_bytes;
   base.use_subset_hint = !options.disable_endpoint_subset_filter;
   base.emit_endpoint_scores = options.emit_endpoint_scores;
+  base.bypass_responses = options.bypass_responses;
   base.conformance_headers = options.conformance_test_headers;
   base.stream_metrics = options.enable_grpc_stream_metrics;
   base.health_on_this_port = options.health_checking;

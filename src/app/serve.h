@@ -41,6 +41,7 @@ struct PickerOptions {
   bool health_checking = false;
   bool enable_grpc_stream_metrics = false;
   bool emit_endpoint_scores = false;
+  bool bypass_responses = false;
   bool disable_endpoint_subset_filter = false;
   bool conformance_test_headers = false;
   std::string grpc_max_recv_msg_size;  // "" = 4 MiB

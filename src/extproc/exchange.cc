@@ -431,7 +431,18 @@ void Exchange::RequestDone() {
     outcome_.reset();
     return End(GrpcStatus::kOk);
   }
+  if (BypassesAnswer()) {
+    outcome_->AnswerUnseen();
+    outcome_.reset();
+    return End(GrpcStatus::kOk);
+  }
   EndIfHalfClosed();
+}
+
+// An answer that has begun goes on: what of it is already here would be lost.
+bool Exchange::BypassesAnswer() const {
+  return shared_.options.bypass_responses && !shared_.options.conformance_headers && outcome_ &&
+         !response_.started() && outcome_->effects().response_headers.empty();
 }
 
 // ---- ending
@@ -497,7 +508,7 @@ void Exchange::Close() {
   if (response_.unseen()) {
     outcome_->Finish(response_.status());
   } else if (response_mode_ == pb::NONE && state_ == State::kDone && !response_.started()) {
-    outcome_->Finish(200);
+    outcome_->AnswerUnseen();
   } else {
     outcome_->Abort();
     shared_.metrics.aborts.Add();

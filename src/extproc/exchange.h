@@ -107,6 +107,7 @@ class Exchange {
   void SendTrailersReply();
   void Pump();
   void RequestDone();
+  bool BypassesAnswer() const;
   void ReturnUnsent();
 
   void Refuse(const Error& error);

@@ -473,6 +473,71 @@ TEST_F(ExchangeTest, AnAnswerWithoutItsBodyEndsWithTheStream) {
   EXPECT_FALSE(director_.FindRecord("R1")->aborted);
 }
 
+TEST_F(ExchangeTest, AnAnswerOfWhichNothingIsSentStaysBookedUntilTheEngineIsDone) {
+  Say(WithModes(RequestHeaders(kPost), pb::FULL_DUPLEX_STREAMED, pb::NONE));
+  Say(RequestBody(kBody, true));
+  exchange_.reset();
+  EXPECT_EQ(InFlight(), 1);
+  const auto snapshot = fleet_.snapshot();
+  for (const auto& endpoint : snapshot->endpoints) {
+    fleet_.UpdateForTest(endpoint->id, [this](fleet::Endpoint& e) {
+      e.load.at = clock_.Now() + std::chrono::seconds(1);
+    });
+  }
+  clock_.Advance(std::chrono::seconds(1));
+  director_.Tick();
+  EXPECT_EQ(InFlight(), 0);
+  EXPECT_TRUE(director_.FindRecord("R1")->unseen);
+  EXPECT_EQ(director_.FindRecord("R1")->status, 0);
+}
+
+TEST_F(ExchangeTest, AStreamEndsWithItsRequestWhereAnswersGoPast) {
+  options_.bypass_responses = true;
+  Route();
+  EXPECT_EQ(sink_->finished, GrpcStatus::kOk);
+  EXPECT_EQ(InFlight(), 1);
+  exchange_.reset();
+  EXPECT_EQ(InFlight(), 1);
+  EXPECT_TRUE(director_.FindRecord("R1")->unseen);
+  EXPECT_FALSE(director_.FindRecord("R1")->aborted);
+  fleet_.SetEndpoints({});
+  director_.Tick();
+  EXPECT_EQ(Value("llm_d_epp_request_running{model_name=\"m\",target_model_name=\"m\","
+                  "fairness_id=\"default-flow\",priority=\"0\"}"),
+            0);
+  EXPECT_EQ(Value("llm_d_epp_request_ttft_seconds_count"), -1);
+}
+
+TEST_F(ExchangeTest, TrailersAndRequestsWithoutABodyGoBeforeTheStreamEnds) {
+  options_.bypass_responses = true;
+  Say(RequestHeaders(kPost));
+  Say(RequestBody(kBody, false));
+  Say(RequestTrailers());
+  HearDecision();
+  EXPECT_EQ(HearEcho(false), kBody);
+  EXPECT_TRUE(Hear().has_request_trailers());
+  EXPECT_EQ(sink_->finished, GrpcStatus::kOk);
+  Open();
+  Say(RequestHeaders(kGet, true));
+  HearDecision();
+  EXPECT_TRUE(Silent());
+  EXPECT_EQ(sink_->finished, GrpcStatus::kOk);
+}
+
+TEST_F(ExchangeTest, AnAnswerThatHasBegunDoesNotGoPast) {
+  options_.bypass_responses = true;
+  Say(RequestHeaders(kPost));
+  Say(ResponseHeaders(kJsonAnswer));
+  EXPECT_TRUE(Hear().has_response_headers());
+  Say(RequestBody(kBody, true));
+  HearDecision();
+  HearEcho();
+  EXPECT_FALSE(sink_->finished);
+  Say(ResponseBody("{}", true));
+  EXPECT_TRUE(Hear().has_response_body());
+  EXPECT_EQ(InFlight(), 0);
+}
+
 TEST_F(ExchangeTest, AnObserverGetsNoReplies) {
   auto headers = RequestHeaders(kPost);
   headers.set_observability_mode(true);

@@ -40,6 +40,9 @@ struct ExtProcOptions {
                               << 20;  // of all request bodies held at once; over it: 503
   bool use_subset_hint = true;        // --disable-endpoint-subset-filter
   bool emit_endpoint_scores = false;
+  // The stream ends with the request phase: answers pass by unseen, but for those that plugins set
+  // headers on.
+  bool bypass_responses = false;
   bool conformance_headers = false;  // the Gateway API conformance suite's test headers
   bool stream_metrics = false;       // --enable-grpc-stream-metrics
   bool health_on_this_port = false;  // --health-checking: grpc.health.v1 here too

@@ -273,6 +273,7 @@ Outcome Director::Book(Prepared& prepared, std::unique_ptr<OutcomeState> outcome
   outcome->target_model = prepared.target_model;
   outcome->stream = prepared.view.stream;
   outcome->tokens_known = prepared.tokens_known;
+  outcome->max_tokens = prepared.view.max_tokens;
   outcome->prompt_tokens = prepared.prompt_tokens;
   outcome->predicted_cached = chosen.expected_cached;
   outcome->load_at_decision = chosen.load;

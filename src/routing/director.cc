@@ -144,6 +144,7 @@ void Director::Tick() {
     }
   }
   for (const index::HoldId hold : due) state_->deps.index.Release(hold);
+  state_->Settle(state_->unseen.Ended(*state_->deps.fleet.snapshot(), now), now);
   if (beat) LogMetricsBeat(state_->deps.index.stats(), lookup_stats());
 }
 

@@ -96,6 +96,7 @@ struct PredictionStats {
   uint64_t delivered_tokens = 0;
   uint64_t parity_checked = 0;  // responses whose prompt_tokens could be compared with ours
   uint64_t parity_equal = 0;
+  uint64_t unseen_answers = 0;  // of which nothing was told
 };
 
 // One routed request. Owned by the proxy; not thread-safe. Destroying it without Finish counts as
@@ -143,6 +144,10 @@ class Outcome {
   void Finish(int status);
   // The client went away.
   void Abort();
+  // The request is with its engine, and nothing of the answer will be told here. What was booked is
+  // released by what the engine reports and by how long answers take (unseen.h); nothing is
+  // learned or measured of the answer.
+  void AnswerUnseen();
 
  private:
   friend class Director;

@@ -251,6 +251,35 @@ void Outcome::Finish(int status) {
   director.metrics.response_processing_seconds.Observe(ToSeconds(s.processing));
 }
 
+void DirectorState::Settle(const std::vector<UnseenAnswer>& ended, TimePoint now) {
+  for (const UnseenAnswer& answer : ended) {
+    ReleaseAfterGrace(answer.holds, now);
+    answer.metrics->running.Add(-1);
+    // Of an answer nobody saw the likeliest is that it was one.
+    if (deps.events != nullptr) deps.events->NoteTraffic(answer.endpoint, answer.prompt_tokens);
+  }
+}
+
+void Outcome::AnswerUnseen() {
+  OutcomeState& s = *state_;
+  if (s.ended) return;
+  s.ended = true;
+  DirectorState& director = *s.director;
+  {
+    MutexLock lock(s.record->mutex);
+    s.record->unseen = true;
+  }
+  {
+    MutexLock lock(director.prediction_mutex);
+    ++director.predictions[s.endpoint->id].unseen_answers;
+  }
+  const TimePoint now = director.deps.clock.Now();
+  const std::vector<UnseenAnswer> gave_way = director.unseen.Add(
+      {s.endpoint->id, now, s.prompt_tokens - std::min(s.prompt_tokens, s.predicted_cached),
+       s.prompt_tokens, s.max_tokens, std::move(s.ticket), std::move(s.holds), s.metrics});
+  director.Settle(gave_way, now);
+}
+
 void Outcome::Abort() {
   OutcomeState& s = *state_;
   if (s.ended) return;

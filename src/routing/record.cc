@@ -63,6 +63,7 @@ codec::JsonObject ToJson(const DecisionRecord& record, bool delivered) {
   out["at"] = std::chrono::duration<double>(record.at.time_since_epoch()).count();
   out["status"] = record.status == 0 ? codec::Json(nullptr) : codec::Json(record.status);
   out["aborted"] = record.aborted;
+  if (record.unseen) out["answer_unseen"] = true;
   out["attempts"] = record.attempts;
   out["delivered_cached_tokens"] = OrNull(record.delivered_cached_tokens);
   out["delivered_prompt_tokens"] = OrNull(record.delivered_prompt_tokens);
@@ -112,6 +113,7 @@ DecisionRecord Record::Read() const {
                                          : (*roster)[chosen_place]->name;
   out.status = status;
   out.aborted = aborted;
+  out.unseen = unseen;
   out.attempts = attempts;
   out.delivered_cached_tokens = delivered_cached_tokens;
   out.delivered_prompt_tokens = delivered_prompt_tokens;

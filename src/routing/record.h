@@ -56,6 +56,7 @@ struct DecisionRecord {
   // Delivered: filled in as the response is observed.
   int status = 0;  // HTTP status given to the client; 0 while under way
   bool aborted = false;
+  bool unseen = false;  // the answer went past this program: the rest stays empty
   int attempts = 1;
   std::optional<uint64_t> delivered_cached_tokens;
   std::optional<uint64_t> delivered_prompt_tokens;
@@ -115,6 +116,7 @@ struct Record {
   std::string chosen GUARDED_BY(mutex);  // another than chosen_place
   int status GUARDED_BY(mutex) = 0;
   bool aborted GUARDED_BY(mutex) = false;
+  bool unseen GUARDED_BY(mutex) = false;
   int attempts GUARDED_BY(mutex) = 1;
   std::optional<uint64_t> delivered_cached_tokens GUARDED_BY(mutex);
   std::optional<uint64_t> delivered_prompt_tokens GUARDED_BY(mutex);

@@ -13,6 +13,7 @@
 #include "routing/matching.h"
 #include "routing/metrics.h"
 #include "routing/record.h"
+#include "routing/unseen.h"
 #include "routing/view.h"
 
 namespace warmpath::routing {
@@ -43,6 +44,10 @@ struct DirectorState {
   // What of the index's counters the metrics have already been given.
   uint64_t admissions_shown GUARDED_BY(due_mutex) = 0;
   uint64_t evictions_shown GUARDED_BY(due_mutex) = 0;
+
+  UnseenAnswers unseen;
+  // Releases what is still booked of them.
+  void Settle(const std::vector<UnseenAnswer>& ended, TimePoint now) EXCLUDES(due_mutex);
 
   Mutex prediction_mutex;
   std::unordered_map<fleet::EndpointId, PredictionStats> predictions GUARDED_BY(prediction_mutex);
@@ -105,6 +110,7 @@ struct OutcomeState {
   uint16_t rank = 0;
   bool stream = false;  // asked for, and once the head is known: answered
   bool tokens_known = false;
+  std::optional<uint64_t> max_tokens;
   uint64_t prompt_tokens = 0;  // ours; 0 when unknown
   uint64_t predicted_cached = 0;
   fleet::InflightLoad load_at_decision;
