@@ -26,8 +26,8 @@ fn flag(body: &Object, key: &str, default: bool) -> Result<bool, Failure> {
     }
 }
 
-/// The texts of a message's parts, in order.
-fn part_texts(role: &str, parts: &[Json]) -> Result<Vec<String>, Failure> {
+/// The texts of a message's parts, in order, taken out of them.
+fn part_texts(role: &str, parts: &mut [Json]) -> Result<Vec<String>, Failure> {
     let mut texts = Vec::with_capacity(parts.len());
     for part in parts {
         if !matches!(part, Json::Obj(_)) {
@@ -44,19 +44,21 @@ fn part_texts(role: &str, parts: &[Json]) -> Result<Vec<String>, Failure> {
             }
             None => return Err(Failure::unsupported("content part without a type".into())),
         };
-        match part.get(key).and_then(Json::as_str) {
-            Some(text) => texts.push(text.to_string()),
-            None => return Err(Failure::invalid(format!("content part: {key} must be a string"))),
+        match part {
+            Json::Obj(fields) if matches!(fields.get(key), Some(Json::Str(_))) => {
+                texts.extend(fields.get_mut(key).and_then(Json::take_str));
+            }
+            _ => return Err(Failure::invalid(format!("content part: {key} must be a string"))),
         }
     }
     Ok(texts)
 }
 
-fn content(role: &str, message: &Object, as_parts: bool) -> Result<Json, Failure> {
-    let texts = match message.get("content") {
+fn content(role: &str, message: &mut Object, as_parts: bool) -> Result<Json, Failure> {
+    let mut texts = match message.get_mut("content") {
         None => Vec::new(),
         Some(Json::Null) if matches!(role, "assistant" | "function") => Vec::new(),
-        Some(Json::Str(text)) => vec![text.clone()],
+        Some(Json::Str(text)) => vec![std::mem::take(text)],
         Some(Json::Arr(parts)) => part_texts(role, parts)?,
         Some(_) => {
             return Err(Failure::invalid(format!(
@@ -72,14 +74,17 @@ fn content(role: &str, message: &Object, as_parts: bool) -> Result<Json, Failure
                 .collect(),
         ));
     }
-    let full: Vec<String> = texts.into_iter().filter(|t| !t.is_empty()).collect();
-    Ok(Json::Str(full.join("\n")))
+    texts.retain(|t| !t.is_empty());
+    Ok(Json::Str(match &mut texts[..] {
+        [one] => std::mem::take(one),
+        many => many.join("\n"),
+    }))
 }
 
 /// Arguments as the template sees them: always an object; what is no object, or broken, becomes {}.
 fn arguments(function: &Json, budget: &mut usize) -> Result<Json, Failure> {
     let text = match function.get("arguments") {
-        None => return Ok(Json::Obj(Object::new())),
+        None => return Ok(Json::Obj(Object::default())),
         Some(Json::Str(text)) => text,
         Some(_) => {
             return Err(Failure::unsupported("tool call arguments that are not a string".into()))
@@ -87,7 +92,7 @@ fn arguments(function: &Json, budget: &mut usize) -> Result<Json, Failure> {
     };
     match json::parse_within(text.as_bytes(), budget) {
         Ok(value @ Json::Obj(_)) => Ok(value),
-        Ok(_) => Ok(Json::Obj(Object::new())),
+        Ok(_) => Ok(Json::Obj(Object::default())),
         Err(failure) => {
             // Python reads these and we do not.
             let lax = ["NaN", "Infinity", "\\ud", "\\uD"].iter().any(|t| text.contains(t))
@@ -98,7 +103,7 @@ fn arguments(function: &Json, budget: &mut usize) -> Result<Json, Failure> {
                     failure.message
                 )));
             }
-            Ok(Json::Obj(Object::new()))
+            Ok(Json::Obj(Object::default()))
         }
     }
 }
@@ -119,7 +124,7 @@ fn tool_calls(calls: &[Json], budget: &mut usize) -> Result<Vec<Json>, Failure> 
                 .ok_or_else(|| Failure::invalid("a tool call needs a function name".into()))?;
             let function =
                 object([("arguments", arguments(function, budget)?), ("name", Json::str(name))]);
-            let mut out = Object::new();
+            let mut out = Object::default();
             if let Some(id) = call.get("id") {
                 out.insert("id".into(), id.clone());
             }
@@ -130,17 +135,22 @@ fn tool_calls(calls: &[Json], budget: &mut usize) -> Result<Vec<Json>, Failure> 
         .collect()
 }
 
-fn message(source: &Json, as_parts: bool, budget: &mut usize) -> Result<Object, Failure> {
+/// Takes the content out of `source`.
+fn message(source: &mut Json, as_parts: bool, budget: &mut usize) -> Result<Object, Failure> {
     let Json::Obj(fields) = source else {
         return Err(Failure::invalid("a message must be an object".into()));
     };
-    let role = source
+    let role = fields
         .get("role")
         .and_then(Json::as_str)
-        .ok_or_else(|| Failure::invalid("a message needs a role".into()))?;
-    let mut out = Object::new();
+        .ok_or_else(|| Failure::invalid("a message needs a role".into()))?
+        .to_string();
+    let role = role.as_str();
+    let content = content(role, fields, as_parts)?;
+    let source = &*source;
+    let mut out = Object::default();
     out.insert("role".into(), Json::str(role));
-    out.insert("content".into(), content(role, fields, as_parts)?);
+    out.insert("content".into(), content);
     if role == "assistant" {
         match source.get("tool_calls") {
             None => {}
@@ -227,7 +237,7 @@ fn tools(list: &[Json]) -> Result<Json, Failure> {
                 "a tool's description is a string, its parameters an object".into(),
             ));
         }
-        let mut function = Object::new();
+        let mut function = Object::default();
         function.insert("name".into(), Json::str(name));
         function.insert("description".into(), description);
         function.insert("parameters".into(), parameters);
@@ -305,7 +315,7 @@ fn truncation(source: &Json) -> Result<u64, Failure> {
 /// Variables of the template that come from chat_template_kwargs and from fields of the body; fields win.
 fn variables(source: &Json, body: &Object) -> Result<Object, Failure> {
     let mut context = match source.get("chat_template_kwargs") {
-        None => Object::new(),
+        None => Object::default(),
         Some(Json::Obj(kwargs)) => kwargs.clone(),
         Some(_) => return Err(Failure::invalid("chat_template_kwargs must be an object".into())),
     };
@@ -338,11 +348,15 @@ fn variables(source: &Json, body: &Object) -> Result<Object, Failure> {
 }
 
 pub fn render(templates: &Templates, body: &[u8], now: i64) -> Result<Rendered, Failure> {
-    let source = json::parse(body)?;
+    let mut source = json::parse(body)?;
+    let list = match &mut source {
+        Json::Obj(fields) => fields.get_mut("messages").map(std::mem::take),
+        _ => None,
+    };
     let Json::Obj(fields) = &source else {
         return Err(Failure::invalid("the body must be a JSON object".into()));
     };
-    let Some(Json::Arr(list)) = fields.get("messages") else {
+    let Some(Json::Arr(list)) = list else {
         return Err(Failure::invalid("messages must be a list".into()));
     };
     if list.is_empty() {
@@ -373,8 +387,8 @@ pub fn render(templates: &Templates, body: &[u8], now: i64) -> Result<Rendered, 
     let as_parts = templates.wants_parts(with_tools);
     let mut messages = Vec::with_capacity(list.len());
     let mut budget = json::MAX_VALUES;
-    for item in list {
-        messages.push(Json::Obj(message(item, as_parts, &mut budget)?));
+    for mut item in list {
+        messages.push(Json::Obj(message(&mut item, as_parts, &mut budget)?));
     }
     if !templates.mentions_developer(with_tools) {
         messages = merge_developer(messages)?;

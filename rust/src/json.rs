@@ -9,10 +9,12 @@ const MAX_DEPTH: usize = 64;
 /// Values of one document, all levels together: a value takes far more memory than its shortest text.
 pub const MAX_VALUES: usize = 1_000_000;
 
-pub type Object = IndexMap<String, Json>;
+/// Keyed hashing: clients choose the keys.
+pub type Object = IndexMap<String, Json, ahash::RandomState>;
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum Json {
+    #[default]
     Null,
     Bool(bool),
     Int(i128),
@@ -30,6 +32,14 @@ impl Json {
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Json::Str(s) => Some(s),
+            _ => None,
+        }
+    }
+
+    /// Leaves an empty string behind.
+    pub fn take_str(&mut self) -> Option<String> {
+        match self {
+            Json::Str(s) => Some(std::mem::take(s)),
             _ => None,
         }
     }
@@ -124,7 +134,7 @@ impl Parser<'_> {
     }
 
     fn object(&mut self, depth: usize) -> Result<Json, Failure> {
-        let mut object = Object::new();
+        let mut object = Object::default();
         self.pos += 1;
         self.space();
         if self.peek() == Some(b'}') {

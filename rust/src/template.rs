@@ -15,7 +15,8 @@ pub struct Templates {
     pub source: String,
     tool_source: Option<String>,
     error: Option<String>,
-    special_tokens: Vec<(String, String)>,
+    prints_dates: bool,
+    mentions_developer: [bool; 2],
     openai: bool,
     tool_openai: bool,
 }
@@ -121,9 +122,25 @@ impl Templates {
                 }
             }
         }
+        for (name, text) in special_tokens {
+            env.add_global(name, Value::from(text));
+        }
+        let both = || [Some(&source), tool_source.as_ref()].into_iter().flatten();
+        let prints_dates = both().any(|text| text.contains("strftime_now"));
+        let with_tools = tool_source.as_ref().unwrap_or(&source);
+        let mentions_developer = [&source, with_tools].map(|text| text.contains("developer"));
         let openai = iterates_content(&source);
         let tool_openai = tool_source.as_ref().map_or(openai, |t| iterates_content(t));
-        Templates { env, source, tool_source, error, special_tokens, openai, tool_openai }
+        Templates {
+            env,
+            source,
+            tool_source,
+            error,
+            prints_dates,
+            mentions_developer,
+            openai,
+            tool_openai,
+        }
     }
 
     /// Whether messages reach this template as lists of parts ("openai") or as strings.
@@ -149,7 +166,7 @@ impl Templates {
     }
 
     pub fn mentions_developer(&self, tools: bool) -> bool {
-        self.tool_source.as_ref().filter(|_| tools).unwrap_or(&self.source).contains("developer")
+        self.mentions_developer[usize::from(tools)]
     }
 
     /// `context` is an object; `now` seconds since 1970 for strftime_now, negative for the clock.
@@ -169,15 +186,11 @@ impl Templates {
         let name = if tools && self.tool_source.is_some() { "tool_use" } else { "chat" };
         let template =
             self.env.get_template(name).map_err(|e| Failure::unsupported(format!("{e:#}")))?;
-        let mut pairs: Vec<(&str, Value)> = Vec::new();
-        pairs.push((
-            "strftime_now",
-            Value::from_function(move |format: &str| strftime(format, now)),
-        ));
-        pairs
-            .extend(self.special_tokens.iter().map(|(k, v)| (k.as_str(), Value::from(v.as_str()))));
-        pairs.extend(members.iter().map(|(k, v)| (k.as_str(), v.to_value())));
-        template.render(Value::from_pairs(pairs)).map_err(|e| {
+        let clock = self.prints_dates.then(|| {
+            ("strftime_now", Value::from_function(move |format: &str| strftime(format, now)))
+        });
+        let given = members.iter().map(|(k, v)| (k.as_str(), v.to_value()));
+        template.render(Value::from_pairs(clock.into_iter().chain(given))).map_err(|e| {
             let text = format!("{e:#}");
             match e.detail().and_then(|d| d.strip_prefix(REFUSED)) {
                 Some(message) => Failure::invalid(message.to_string()),
