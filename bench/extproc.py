@@ -24,7 +24,7 @@ from harness import MODEL  # noqa: E402
 
 CONFIG = ROOT / "deploy/config/precise-prefix.yaml"
 WARM_UP = 10_500
-FLOOR_REQUEST_US, FLOOR_CHUNK_US, FLOOR_STREAM_KIB = 100, 10, 32
+FLOOR_REQUEST_US, FLOOR_CHUNK_US, FLOOR_CHUNK_RATIO, FLOOR_STREAM_KIB = 60, 8, 0.35, 32
 WORDS = "the of and to in is you that it he was for on are as with his they at be this have from or one had by word but not what".split()
 
 
@@ -184,6 +184,8 @@ def main():
     missed = False
     for name, value, unit, floor, envoy_value in figures:
         missed |= value > floor
+        if name == "CPU per streamed chunk":
+            missed |= value > FLOOR_CHUNK_RATIO * envoy_value
         beside = f"   Envoy's own {envoy_value:6.1f} {unit}, ratio {value / envoy_value:.2f}" if envoy_value else ""
         print(f"{name:24} {value:6.1f} {unit:3}   floor {floor:3} {unit:3} {'MISSED' if value > floor else 'met'}{beside}")
     if options.json:
