@@ -85,7 +85,11 @@ class Gateway(harness.Router):
         for engine in engines.engines()[:endpoints]:
             args += ["--endpoint", f"{engine['url']},events={engine['events']}"]
         super().__init__(directory, name, args)
-        self.wait_ready().wait_events(endpoints or len(engines.engines()))
+        try:
+            self.wait_ready().wait_events(endpoints or len(engines.engines()))
+        except (AssertionError, httpx.HTTPError):
+            self.kill()
+            raise SystemExit(f"warmpath serve does not come up (exit code {self.popen.returncode}): {self.log()[-2000:]}") from None
 
     def program(self):
         return pinned(SERVER_CORE, harness.BINARY) if self.pin else super().program()
@@ -140,7 +144,11 @@ http {{
             if self.popen.poll() is not None:
                 raise AssertionError(f"nginx ended with {self.popen.returncode}: {(home / 'error.log').read_text()}")
             return psutil.Process(self.popen.pid).children() and _listens(self.port)
-        harness.wait_until(up, "nginx listens")
+        try:
+            harness.wait_until(up, "nginx listens")
+        except AssertionError:
+            self.popen.kill()
+            raise
         self.pids = [child.pid for child in psutil.Process(self.popen.pid).children()]
 
     @staticmethod
