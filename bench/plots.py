@@ -33,7 +33,7 @@ def take(report):
         return {"index": kept}
     if "chunk_us" in report:
         return {"extproc": report}
-    if report.get("bench") == "events" or "events" in report:
+    if "16-text" in report:
         return {"events": report}
     raise SystemExit("plots: not a report of gateway, idle, index, extproc or events")
 
@@ -206,13 +206,26 @@ def index_table(figures):
     return "\n".join(out)
 
 
-def extproc_table(figures):
-    out = [HEAD, row("CPU per small request", figures["request_us"], f"{figures['request_us']:.1f} us (Envoy's own {figures['envoy_request_us']:.1f})", 60, 40, form="{:g} us"),
-           row("CPU per streamed chunk", figures["chunk_us"], f"{figures['chunk_us']:.2f} us", 8, 5, form="{:g} us")]
-    share = figures["chunk_us"] / figures["envoy_chunk_us"]
-    out.append(row("the same against Envoy's own", share, f"{share:.2f}x", 0.35, None))
-    out.append(row("memory per open stream", figures["stream_kib"], f"{figures['stream_kib']:.1f} KiB", 32, 8, form="{:g} KiB"))
+def events_table(figures):
+    import events
+    rate = 1e3 / max(figures["16-text"]["new"], figures["16-vocabulary"]["new"])
+    out = [HEAD, row("new chains of 16-token blocks, one core", rate, f"{rate:.1f} M blocks/s", events.FLOOR / 1e6, events.AIM / 1e6, at_most=False, form="{:g} M"), "",
+           "| tokens per block | token ids | new chains, ns per block | known chains | of it decoding | keys | msgspec, decoding alone |", "|---:|---|---:|---:|---:|---:|---:|"]
+    for name, m in figures.items():
+        size, ids = name.split("-")
+        peer = f"{m['msgspec']:.0f}" if "msgspec" in m else ""
+        out.append(f"| {size} | {'as in text' if ids == 'text' else 'uniform'} | {m['new']:.0f} | {m['known']:.0f} | {m['decode']:.0f} | {m['keys']:.0f} | {peer} |")
     return "\n".join(out)
+
+
+def extproc_table(figures):
+    import extproc
+    share = figures["chunk_us"] / figures["envoy_chunk_us"]
+    return "\n".join([
+        HEAD, row("CPU per small request", figures["request_us"], f"{figures['request_us']:.1f} us (Envoy's own {figures['envoy_request_us']:.1f})", extproc.FLOOR_REQUEST_US, 40, form="{:g} us"),
+        row("CPU per streamed chunk", figures["chunk_us"], f"{figures['chunk_us']:.2f} us", extproc.FLOOR_CHUNK_US, 5, form="{:g} us"),
+        row("the same against Envoy's own", share, f"{share:.2f}x", extproc.FLOOR_CHUNK_RATIO, None),
+        row("memory per open stream", figures["stream_kib"], f"{figures['stream_kib']:.1f} KiB", extproc.FLOOR_STREAM_KIB, 8, form="{:g} KiB")])
 
 
 def idle_table(figures):
@@ -225,7 +238,7 @@ def machine_line(figures):
     return f"Measured on {figures['cores']} cores of {figures['cpu']}, Linux {figures['kernel']}, {figures['date']}."
 
 
-TABLES = {"gateway": gateway_table, "gateway-sweep": sweep_table, "index": index_table, "extproc": extproc_table, "idle": idle_table, "machine": machine_line}
+TABLES = {"gateway": gateway_table, "gateway-sweep": sweep_table, "index": index_table, "events": events_table, "extproc": extproc_table, "idle": idle_table, "machine": machine_line}
 
 
 def filled(page, figures):
