@@ -28,11 +28,6 @@ impl<'s> Reading<'s> {
         expr: &Expr<'s>,
         args: &[CallArg<'s>],
     ) -> Result<Kinds, Refusal> {
-        let kinds = match expr {
-            // A function has the same type whatever it gives.
-            Expr::Var(v) if self.is_function(v.id) && args.is_empty() => Kinds::SAME,
-            _ => self.expr(expr)?,
-        };
         let op = match name {
             "eq" | "equalto" | "==" => Some(CompareOpKind::Eq),
             "ne" | "!=" => Some(CompareOpKind::Ne),
@@ -43,6 +38,11 @@ impl<'s> Reading<'s> {
             self.compare(op, expr, other)?;
             return Ok(Kinds::SAME);
         }
+        let kinds = match expr {
+            // A function has the same type whatever it gives.
+            Expr::Var(v) if self.is_function(v.id) && args.is_empty() => Kinds::SAME,
+            _ => self.expr(expr)?,
+        };
         let other = self.args(args)?;
         if kinds.is_same() && other.is_same() {
             return Ok(kinds);
@@ -299,7 +299,9 @@ impl<'s> Reading<'s> {
         name: &str,
         args: &[CallArg<'s>],
     ) -> Result<Kinds, Refusal> {
-        let given = self.args(args)?;
+        let (key, rest) = args.split_at(args.len().min(1));
+        let (key, default) = (self.args(key)?, self.args(rest)?);
+        let given = key.or(default);
         let plain = args.iter().all(|a| matches!(a, CallArg::Pos(_)));
         let first = match args {
             [CallArg::Pos(e), ..] => fixed(e),
@@ -318,13 +320,9 @@ impl<'s> Reading<'s> {
         if base.within(MAPS.or(Kinds::OBJECT)) {
             return match name {
                 "get" if plain => {
-                    let default = match args {
-                        [CallArg::Pos(key), rest @ ..] => {
-                            self.same(key, "a content is a key")?;
-                            self.args(rest)?
-                        }
-                        _ => Kinds::SAME,
-                    };
+                    if !key.is_same() {
+                        return refuse(at, "a content is a key");
+                    }
                     Ok(self.member(at, base, first.as_ref())?.or(default))
                 }
                 "keys" if base.within(MAPS) => Ok(Kinds::SAME),
