@@ -64,7 +64,7 @@ struct Loop::Impl {
   std::array<char, 64 << 10> scratch;
   std::string plaintext;  // of ciphertext in scratch; valid as long
   BodyBuffers bodies;
-  std::string spare_output;  // empty, with room: for who has something to send
+  std::vector<std::string> spare_outputs;  // empty, with room: for who has something to send
 
   enum class State { kNew, kRunning, kStopped };
   std::atomic<State> state{State::kNew};

@@ -17,6 +17,8 @@ constexpr size_t kMaxReservedBody = 1 << 20;  // of a declared length that has n
 constexpr size_t kFirstBodyRoom = 128 << 10;
 constexpr size_t kKeptOutputCapacity = 64 << 10;
 constexpr size_t kUsualOutput = 64;
+constexpr size_t kSpareOutput = 16 << 10;
+constexpr size_t kSpareOutputs = 32;
 constexpr std::string_view kLate = "the request did not arrive in time";
 constexpr Duration kLingerTime = std::chrono::seconds(2);
 
@@ -231,9 +233,11 @@ void ServerConnection::BeginBody() {
   body_size_ = 0;
   const uint64_t length = parser_.content_length();
   if (length >= BodyBuffers::kSmallest) request_.body = loop_.impl().bodies.Take();
-  if (request_.body.capacity() < length + kBodyPadding) {
-    request_.body.reserve(std::min<uint64_t>(length, kMaxReservedBody) + kBodyPadding);
-  }
+  if (request_.body.capacity() >= length + kBodyPadding) return;
+  const size_t room = static_cast<size_t>(std::min<uint64_t>(length, kMaxReservedBody));
+  request_.body = std::string();
+  // With room to spare, so that the next one of about this size fits.
+  request_.body.reserve(room + room / 8 + kBodyPadding);
 }
 
 void ServerConnection::GrowBody(size_t at_least) {
@@ -459,15 +463,19 @@ void ServerConnection::Abort() {
 
 // Connections with nothing to send hold no buffer.
 void ServerConnection::BorrowOutput() {
-  if (out_.capacity() < kUsualOutput) out_.swap(loop_.impl().spare_output);
+  auto& spares = loop_.impl().spare_outputs;
+  if (!out_.empty() || out_.capacity() >= kUsualOutput || spares.empty()) return;
+  out_.swap(spares.back());
+  spares.pop_back();
 }
 
 void ServerConnection::GiveBackOutput() {
+  auto& spares = loop_.impl().spare_outputs;
   out_.clear();
   sent_ = 0;
-  std::string& spare = loop_.impl().spare_output;
-  if (out_.capacity() <= kKeptOutputCapacity && out_.capacity() > spare.capacity()) {
-    out_.swap(spare);
+  const size_t capacity = out_.capacity();
+  if (capacity >= kUsualOutput && capacity <= kSpareOutput && spares.size() < kSpareOutputs) {
+    spares.push_back(std::move(out_));
   }
   out_ = std::string();
 }
