@@ -160,6 +160,13 @@ void Chat(benchmark::State& state, bool second) {
   Run(state, second ? firsts : std::vector<std::string>{}, second ? seconds : firsts);
 }
 
+// A body that came before: what looking costs.
+void Known(benchmark::State& state) {
+  Author author(4);
+  const std::string body = Body(Conversation(author, 450'000, 21));
+  Run(state, {body}, std::vector<std::string>(100, body));
+}
+
 #define BOTH_WAYS ->Arg(0)->Arg(1)->Unit(benchmark::kMicrosecond)
 BENCHMARK(Small) BOTH_WAYS;
 BENCHMARK_CAPTURE(Common, 32KiB_90_percent_one_message, 32 << 10, 3277, false) BOTH_WAYS;
@@ -168,6 +175,7 @@ BENCHMARK_CAPTURE(Common, 400kB_99_percent_one_message, 400'000, 4000, false) BO
 BENCHMARK_CAPTURE(Common, 400kB_99_percent_system_and_user, 400'000, 4000, true) BOTH_WAYS;
 BENCHMARK_CAPTURE(Chat, first_turn, false) BOTH_WAYS;
 BENCHMARK_CAPTURE(Chat, second_turn, true) BOTH_WAYS;
+BENCHMARK(Known) BOTH_WAYS;
 
 }  // namespace
 }  // namespace warmpath::prompt

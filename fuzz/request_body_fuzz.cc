@@ -1,7 +1,7 @@
 // Request bodies: the first byte picks the API, the rest is read as routing reads it and encoded
-// with a tiny tokenizer. With and without the piece cache the ids must be the same; a new model
-// changes its own bytes only; estimates are the same every time and bounded by the body. The body
-// serves as a path too.
+// with a tiny tokenizer. Read in place it must say what the other reader says; with and without
+// memory of earlier bodies the ids and keys must be the same; a new model changes its own bytes
+// only; estimates are the same every time and bounded by the body. The body serves as a path too.
 #include <unistd.h>
 
 #include <cstdint>
@@ -12,6 +12,7 @@
 #include "codec/json.h"
 #include "prompt/encoder.h"
 #include "prompt/estimate.h"
+#include "prompt/plain_body.h"
 #include "prompt/request.h"
 #include "prompt/tiny_tokenizer.h"
 
@@ -45,6 +46,19 @@ void CheckReplaceModel(Api api, std::string_view body, const RequestView& view) 
   auto expected = old_tree->get_object();
   expected["model"] = kModel;
   if (expected != new_tree->get_object()) std::abort();
+}
+
+void CheckPlain(Api api, std::string_view body, const Result<RequestView>& expected) {
+  PlainBody plain;
+  if (!ReadPlainBody(api, body, plain)) return;
+  const RequestView& view = plain.view;
+  if (!expected || view.api != expected->api || view.model != expected->model ||
+      view.model_offset != expected->model_offset || view.model_length != expected->model_length ||
+      view.stream != expected->stream || view.include_usage != expected->include_usage ||
+      view.cache_salt != expected->cache_salt || view.max_tokens != expected->max_tokens ||
+      view.n != expected->n || view.has_required != expected->has_required) {
+    std::abort();
+  }
 }
 
 void CheckEstimate(std::string_view body) {
@@ -88,14 +102,18 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   CheckEstimate(body);
   const auto view = ReadRequest(api, body);
   if (view) CheckReplaceModel(api, body, *view);
+  CheckPlain(api, body, view);
   const auto with = cached.Encode(api, body);
   const auto without = plain.Encode(api, body);
   if (with.has_value() != without.has_value()) std::abort();
+  if (!with && with.error().message != without.error().message) std::abort();
   // Chat bodies are parsed whole; a completions body may be broken inside a field nobody reads.
   if (with && !view && api == Api::kChatCompletions) std::abort();
   if (!with) return 0;
   for (size_t i = 0; i < with->size(); ++i) {
     if (with->at(i).ids() != without->at(i).ids()) std::abort();
+    if (with->at(i).Keys(1, 16) != without->at(i).Keys(1, 16)) std::abort();
+    if (with->at(i).text() != without->at(i).text()) std::abort();
   }
   return 0;
 }

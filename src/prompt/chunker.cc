@@ -58,13 +58,11 @@ bool Chunker::Next(std::vector<TextSpan>& chunk) {
       const size_t cut = from < limit ? FindBetweenWords(text, from, limit) : kNone;
       if (cut != kNone && cut > offset_) {
         add(cut);
-        at_special_token_ = false;
         return true;
       }
     }
     if (special != kNone) {
       add(special);
-      at_special_token_ = true;
       return true;
     }
     add(text.bytes.size());

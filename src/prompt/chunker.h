@@ -26,15 +26,12 @@ class Chunker {
 
   // The next chunk, or with false what is left behind the last cut.
   bool Next(std::vector<TextSpan>& chunk);
-  // Whether the last chunk ends with a special token.
-  bool at_special_token() const { return at_special_token_; }
 
  private:
   std::span<const Stretch> stretches_;
   const bool between_words_;
   size_t stretch_ = 0;
   size_t offset_ = 0;  // in that stretch
-  bool at_special_token_ = false;
 };
 
 }  // namespace warmpath::prompt

@@ -18,9 +18,9 @@ namespace {
 // routed by load.
 constexpr size_t kMaxTextBytes = size_t{16} << 20;
 // Larger bodies around their texts are rendered as they are, and so are those of more texts.
-constexpr size_t kMaxShapeKey = size_t{256} << 10;
+constexpr size_t kMaxShapeKey = size_t{64} << 10;
 constexpr size_t kMaxShapeTexts = 4096;
-// No date or hour changes anywhere but at a quarter of an hour.
+// What a template may print of the time is the same for as long (Tokenizer::ContentRules).
 constexpr int64_t kShapeSeconds = 900;
 
 tl::unexpected<Error> TooLong() {
@@ -102,25 +102,18 @@ struct Encoder::Impl {
         plain_root(PrefixTrie::MakeRoot({})),
         special_root(PrefixTrie::MakeRoot(added ? added->before : std::vector<kv::TokenId>{})) {}
 
-  // Ids of one chunk's text behind `last_word`. Where the chunk was cut behind a special token only
-  // as the pieces of its text have it, `check_end` makes sure that the text as a whole has it too.
-  Result<EncodedChunk> EncodeChunk(std::string_view text, WordRun last_word, bool check_end) const {
+  // Ids of one chunk's text behind `last_word`.
+  Result<EncodedChunk> EncodeChunk(std::string_view text, WordRun last_word) const {
     EncodedChunk chunk{.ids = {}, .text_bytes = text.size(), .last_word = last_word};
     if (!ContinueWords(text, chunk.last_word)) return TooLong();
-    if (check_end) {
-      WP_TRY(const auto ends, tokenizer->CutPoints(text, 1));
-      if (ends.empty() || ends.back() != text.size())
-        return Fail(Code::kUnsupported, "a special token runs into a text");
-    }
     WP_TRY(chunk.ids, tokenizer->Encode(text, false));
     return chunk;
   }
 
   // The ids of the text that `stretches` make up. Exact: cuts are only made where the tokenizer
-  // itself never looks across, and a known chunk is compared byte by byte. `check_ends` as for
-  // EncodeChunk.
-  Result<EncodedPrompt> EncodeStretches(std::span<const Stretch> stretches, bool add_special_tokens,
-                                        bool check_ends) const {
+  // itself never looks across, and a known chunk is compared byte by byte.
+  Result<EncodedPrompt> EncodeStretches(std::span<const Stretch> stretches,
+                                        bool add_special_tokens) const {
     std::vector<TextSpan>& chunk = ThreadScratch().chunk;
     Chunker chunker(stretches, between_words);
     PrefixNodePtr node = add_special_tokens ? special_root : plain_root;
@@ -137,12 +130,11 @@ struct Encoder::Impl {
       }
       known = false;
       WP_RETURN_IF_ERROR(Unescape(chunk, text));
-      WP_TRY(auto encoded,
-             EncodeChunk(text, node->last_word(), check_ends && chunker.at_special_token()));
+      WP_TRY(auto encoded, EncodeChunk(text, node->last_word()));
       node = trie.Add(node, chunk, std::move(encoded));
     }
     WP_RETURN_IF_ERROR(Unescape(chunk, text));
-    WP_TRY(auto rest, EncodeChunk(text, node->last_word(), false));
+    WP_TRY(auto rest, EncodeChunk(text, node->last_word()));
     if (add_special_tokens && !added->after.empty())
       rest.ids.insert(rest.ids.end(), added->after.begin(), added->after.end());
     return EncodedPrompt(std::move(node), known_tokens, std::move(rest.ids), std::move(text));
@@ -186,7 +178,7 @@ struct Encoder::Impl {
     }
     WP_TRY(const auto ends, tokenizer->CutPoints(text, 1));
     const Stretch whole{{text, false}, ends};
-    return EncodeStretches(std::span(&whole, 1), add_special_tokens, false);
+    return EncodeStretches(std::span(&whole, 1), add_special_tokens);
   }
 
   // The shape of a plain chat body, from the cache or made now, and in `scratch` the texts for its
@@ -202,12 +194,11 @@ struct Encoder::Impl {
         key += '\x01';  // which JSON never holds
         scratch.open.push_back(part.text);
       } else {
+        if (key.size() + part.text.bytes.size() > kMaxShapeKey) return nullptr;
         key += part.text.bytes;
-        if (key.size() > kMaxShapeKey) return nullptr;
       }
     }
     if (scratch.open.empty() || scratch.open.size() > kMaxShapeTexts) return nullptr;
-    // A rendered date holds for as long as both ends of the time it falls in give the same.
     const int64_t window = now / kShapeSeconds;
     const size_t skeleton_size = key.size();
     key.append(reinterpret_cast<const char*>(&window), sizeof window);
@@ -221,8 +212,7 @@ struct Encoder::Impl {
         stand_in += key[i];
       }
     }
-    ShapePtr shape = MakeShape(*tokenizer, stand_in, texts, window * kShapeSeconds,
-                               window * kShapeSeconds + kShapeSeconds - 1);
+    ShapePtr shape = MakeShape(*tokenizer, stand_in, texts, now);
     shapes.Put(key, shape);
     return shape;
   }
@@ -247,7 +237,7 @@ struct Encoder::Impl {
       bytes += text.bytes.size();
       if (bytes > kMaxTextBytes) return std::nullopt;
     }
-    auto prompt = EncodeStretches(stretches, shape->add_special_tokens, true);
+    auto prompt = EncodeStretches(stretches, shape->add_special_tokens);
     if (!prompt) return std::nullopt;
     return std::move(*prompt);
   }
@@ -257,7 +247,7 @@ struct Encoder::Impl {
     if (!caches || !between_words || text.bytes.size() > kMaxTextBytes) return std::nullopt;
     if (body.add_special_tokens && !added) return std::nullopt;
     const Stretch whole{{text.bytes, text.escaped}, {}};
-    auto prompt = EncodeStretches(std::span(&whole, 1), body.add_special_tokens, false);
+    auto prompt = EncodeStretches(std::span(&whole, 1), body.add_special_tokens);
     if (!prompt) return std::nullopt;
     return std::move(*prompt);
   }

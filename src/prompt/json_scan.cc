@@ -33,8 +33,9 @@ int32_t Hex4(const char* p, const char* end) {
 }
 
 // The first quote, backslash or control character from `p` on; `end` when there is none. Sets
-// `non_ascii` when it passes a byte beyond ASCII.
-const char* FindSpecial(const char* p, const char* end, bool& non_ascii) {
+// `non_ascii` when it passes a byte beyond ASCII, and `angle` when it passes a '<' or there is one
+// shortly behind.
+const char* FindSpecial(const char* p, const char* end, bool& non_ascii, bool& angle) {
 #ifdef __SSE2__
   const __m128i quote = _mm_set1_epi8('"');
   const __m128i backslash = _mm_set1_epi8('\\');
@@ -46,13 +47,18 @@ const char* FindSpecial(const char* p, const char* end, bool& non_ascii) {
   const auto load = [](const char* at) {
     return _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
   };
+  const __m128i less = _mm_set1_epi8('<');
   __m128i high = _mm_setzero_si128();
+  __m128i angles = _mm_setzero_si128();
   while (end - p >= 64) {
     const __m128i a = load(p), b = load(p + 16), c = load(p + 32), d = load(p + 48);
     const __m128i any =
         _mm_or_si128(_mm_or_si128(special(a), special(b)), _mm_or_si128(special(c), special(d)));
     if (_mm_movemask_epi8(any) != 0) break;
     high = _mm_or_si128(high, _mm_or_si128(_mm_or_si128(a, b), _mm_or_si128(c, d)));
+    angles = _mm_or_si128(
+        angles, _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(a, less), _mm_cmpeq_epi8(b, less)),
+                             _mm_or_si128(_mm_cmpeq_epi8(c, less), _mm_cmpeq_epi8(d, less))));
     p += 64;
   }
   non_ascii |= _mm_movemask_epi8(high) != 0;
@@ -60,19 +66,23 @@ const char* FindSpecial(const char* p, const char* end, bool& non_ascii) {
     const __m128i v = load(p);
     const auto found = static_cast<uint32_t>(_mm_movemask_epi8(special(v)));
     const auto beyond = static_cast<uint32_t>(_mm_movemask_epi8(v));
+    angles = _mm_or_si128(angles, _mm_cmpeq_epi8(v, less));
     if (found != 0) {
       const int index = std::countr_zero(found);
       non_ascii |= (beyond & ((1u << index) - 1)) != 0;
+      angle |= _mm_movemask_epi8(angles) != 0;
       return p + index;
     }
     non_ascii |= beyond != 0;
     p += 16;
   }
+  angle |= _mm_movemask_epi8(angles) != 0;
 #endif
   for (; p < end; ++p) {
     const auto c = static_cast<uint8_t>(*p);
     if (c == '"' || c == '\\' || c < 0x20) return p;
     non_ascii |= c >= 0x80;
+    angle |= c == '<';
   }
   return end;
 }
@@ -135,7 +145,6 @@ bool JsonScan::Escape() {
   if (p_ == end_) return false;
   const char c = *p_++;
   if (c != 'u') return Unescaped(c) != 0;
-  saw_unicode_escape_ = true;
   if (Hex4(p_, end_) < 0) return false;
   p_ += 4;
   return true;
@@ -144,15 +153,18 @@ bool JsonScan::Escape() {
 bool JsonScan::String(RawText& out) {
   if (!Take('"')) return false;
   const char* const start = p_;
-  out.escaped = false;
+  out = RawText{};
   while (true) {
-    p_ = FindSpecial(p_, end_, non_ascii_);
+    p_ = FindSpecial(p_, end_, non_ascii_, out.angle);
     if (p_ == end_) return false;
     const char c = *p_++;
     if (c == '"') break;
-    if (c != '\\' || !Escape()) return false;
+    if (c != '\\') return false;
     out.escaped = true;
+    out.unicode_escaped |= Peek() == 'u';
+    if (!Escape()) return false;
   }
+  saw_unicode_escape_ |= out.unicode_escaped;
   out.bytes = {start, static_cast<size_t>(p_ - 1 - start)};
   return true;
 }

@@ -12,7 +12,9 @@ namespace warmpath::prompt {
 // The inside of a JSON string as it stands in its body, between the quotes.
 struct RawText {
   std::string_view bytes;
-  bool escaped = false;  // holds a backslash
+  bool escaped = false;          // holds a backslash
+  bool unicode_escaped = false;  // holds a \u
+  bool angle = false;            // may hold a '<' that is not escaped
 };
 
 class JsonScan {

@@ -60,11 +60,12 @@ bool EndsWithSpace(const RawText& text) {
   return IsSpace(FirstCharacter(raw.substr(start)));
 }
 
-// Whether an escape of `raw` may stand for `c`.
-bool MayEscape(std::string_view raw, char c) {
+// Whether an escape of `text` may stand for `c`.
+bool MayEscape(const RawText& text, char c) {
+  const std::string_view raw = text.bytes;
   const auto code = static_cast<uint8_t>(c);
-  if (code < 0x20 || c == '"' || c == '\\' || c == '/') return true;
-  if (code >= 0x80) return raw.find("\\u") != raw.npos;
+  if (code < 0x20 || c == '"' || c == '\\' || c == '/') return text.escaped;
+  if (code >= 0x80 || !text.unicode_escaped) return text.unicode_escaped;
   static constexpr char kHex[] = "0123456789abcdef";
   for (size_t at = raw.find("\\u00"); at != raw.npos; at = raw.find("\\u00", at + 4)) {
     if (raw.size() < at + 6 ||
@@ -106,7 +107,8 @@ OpenText::OpenText(const Tokenizer::ContentRules& rules) : opaque_(rules.opaque)
 bool OpenText::MayHoldMark(const RawText& text) const {
   const std::string_view raw = text.bytes;
   for (const Marks& marks : marks_) {
-    if (text.escaped && MayEscape(raw, marks.first)) return true;
+    if (MayEscape(text, marks.first)) return true;
+    if (marks.first == '<' && !text.angle) continue;
     for (size_t at = raw.find(marks.first); at != raw.npos; at = raw.find(marks.first, at + 1)) {
       const std::string_view rest = raw.substr(at);
       for (const std::string& mark : marks.marks) {

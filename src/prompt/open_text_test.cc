@@ -7,7 +7,11 @@ namespace {
 
 bool IsOpen(std::string_view raw) {
   static const OpenText open({.opaque = true, .marks = {"</think>", "<|x"}, .reason = {}});
-  return open.IsOpen({raw, raw.find('\\') != raw.npos});
+  const std::string quoted = '"' + std::string(raw) + '"';
+  RawText text;
+  EXPECT_TRUE(JsonScan(quoted).String(text)) << raw;
+  EXPECT_EQ(text.escaped, raw.find('\\') != raw.npos);
+  return open.IsOpen(text);
 }
 
 TEST(OpenText, BeginsAndEndsWithoutWhiteSpace) {
@@ -39,7 +43,7 @@ TEST(OpenText, HoldsNoMarkHoweverItIsWritten) {
 
 TEST(OpenText, NoTextIsOpenToATemplateThatIsNot) {
   const OpenText closed({.opaque = false, .marks = {}, .reason = "x"});
-  EXPECT_FALSE(closed.IsOpen({"a", false}));
+  EXPECT_FALSE(closed.IsOpen({.bytes = "a"}));
 }
 
 }  // namespace

@@ -11,6 +11,7 @@ namespace {
 
 // Longer ones meet the limits of the other readers.
 constexpr size_t kMaxBytes = size_t{16} << 20;
+constexpr size_t kMaxParts = 20'000;  // their memory is kept for the thread
 
 // Members no token depends on: neither the engine's normalisation of messages nor a template sees
 // them. Those that routing reads are handled apart.
@@ -73,7 +74,7 @@ class Reader {
       const char* const start = scan_.at();
       std::string_view key;
       if (!scan_.PlainString(key) || !TakeColon() || !scan_.CountValue()) return false;
-      if (!ReadMember(key, start)) return false;
+      if (!ReadMember(key, start) || out_.parts.size() > kMaxParts) return false;
       scan_.Space();
     } while (scan_.Take(','));
     if (!scan_.Take('}')) return false;
@@ -208,7 +209,7 @@ class Reader {
     if (!scan_.Take('[')) return false;
     do {
       scan_.Space();
-      if (!ReadMessage()) return false;
+      if (!ReadMessage() || out_.parts.size() > kMaxParts) return false;
       scan_.Space();
     } while (scan_.Take(','));
     if (!scan_.Take(']')) return false;
@@ -258,7 +259,7 @@ class Reader {
       scan_.Space();
       if (scan_.Peek() != '{') {
         if (!scan_.Value(true)) return false;
-      } else if (!ReadContentPart()) {
+      } else if (!ReadContentPart() || out_.parts.size() > kMaxParts) {
         return false;
       }
       scan_.Space();

@@ -75,7 +75,7 @@ std::vector<const PrefixNode*> PrefixNode::Path() const {
 
 bool PrefixNode::AppendKeys(kv::BlockKey root, uint32_t block_size,
                             std::vector<kv::BlockKey>& out) const {
-  MutexLock lock(keys_mutex_);
+  MutexLock lock(mutex_);
   for (const Keys& known : keys_) {
     if (known.root != root || known.block_size != block_size) continue;
     out.insert(out.end(), known.keys.begin(), known.keys.end());
@@ -88,7 +88,7 @@ void PrefixNode::KeepKeys(kv::BlockKey root, uint32_t block_size,
                           std::span<const kv::BlockKey> keys) const {
   // The room for keys is charged when the node is added.
   if (keys.size() > 1 + ids_.size() / kMaxKeySpaces) return;
-  MutexLock lock(keys_mutex_);
+  MutexLock lock(mutex_);
   for (const Keys& known : keys_) {
     if (known.root == root && known.block_size == block_size) return;
   }
@@ -134,18 +134,19 @@ class ChainKeys {
       Close(open_);
       open_.clear();
     }
-    while (ids.size() >= block_size_) {
-      Close(ids.first(block_size_));
-      ids = ids.subspan(block_size_);
-    }
-    open_.assign(ids.begin(), ids.end());
+    const size_t whole = ids.size() - ids.size() % block_size_;
+    if (whole > 0) Close(ids.first(whole));
+    open_.assign(ids.begin() + static_cast<ptrdiff_t>(whole), ids.end());
   }
 
   std::vector<kv::BlockKey> Take() { return std::move(keys_); }
 
  private:
-  void Close(std::span<const kv::TokenId> block) {
-    keys_.push_back(kv::ChildKey(keys_.empty() ? root_ : keys_.back(), block));
+  void Close(std::span<const kv::TokenId> blocks) {
+    const kv::BlockKey parent = keys_.empty() ? root_ : keys_.back();
+    const size_t before = keys_.size();
+    keys_.resize(before + blocks.size() / block_size_);
+    kv::ChainKeys(parent, blocks, {}, std::span(keys_).subspan(before));
   }
 
   // The last ids of `path` that fill no block.
@@ -194,10 +195,23 @@ uint64_t PrefixTrie::HashOf(const PrefixNode& parent, std::span<const TextSpan> 
   return hash;
 }
 
+void PrefixTrie::Touch(const PrefixNode& node) const {
+  // A child is never newer than its parent: whoever uses it used the parent before.
+  node.used_.store(clock_.load(std::memory_order_relaxed), std::memory_order_relaxed);
+}
+
 PrefixNodePtr PrefixTrie::Find(const PrefixNodePtr& parent, std::span<const TextSpan> chunk) {
+  PrefixNodePtr node;
+  {
+    MutexLock lock(parent->mutex_);
+    node = parent->latest_.lock();
+  }
+  if (node != nullptr && node->Holds(chunk)) {
+    Touch(*node);
+    return node;
+  }
   const uint64_t hash = HashOf(*parent, chunk);
   Shard& shard = ShardOf(hash);
-  PrefixNodePtr node;
   {
     MutexLock lock(shard.mutex);
     const auto found = shard.nodes.find(hash);
@@ -205,8 +219,9 @@ PrefixNodePtr PrefixTrie::Find(const PrefixNodePtr& parent, std::span<const Text
     node = found->second;
   }
   if (node->parent_ != parent || !node->Holds(chunk)) return nullptr;
-  // A child is never older than its parent: whoever uses it used the parent before.
-  node->used_.store(clock_.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  Touch(*node);
+  MutexLock lock(parent->mutex_);
+  parent->latest_ = node;
   return node;
 }
 
@@ -236,6 +251,10 @@ PrefixNodePtr PrefixTrie::Add(const PrefixNodePtr& parent, std::span<const TextS
   node->linked_ = true;
   node->stamp_ = clock_.fetch_add(1, std::memory_order_relaxed) + 1;
   node->used_.store(node->stamp_, std::memory_order_relaxed);
+  {
+    MutexLock node_lock(parent->mutex_);
+    parent->latest_ = node;
+  }
   leaves_.push_front(node.get());
   node->leaf_ = leaves_.begin();
   bytes_ += node->charge_;

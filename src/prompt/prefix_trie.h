@@ -84,9 +84,11 @@ class PrefixNode {
   size_t tokens_ = 0;
   WordRun last_word_;
 
-  mutable Mutex keys_mutex_;
-  mutable std::vector<Keys> keys_ GUARDED_BY(keys_mutex_);
-  mutable size_t keys_turn_ GUARDED_BY(keys_mutex_) = 0;
+  mutable Mutex mutex_;
+  mutable std::vector<Keys> keys_ GUARDED_BY(mutex_);
+  mutable size_t keys_turn_ GUARDED_BY(mutex_) = 0;
+  // The child that was asked for last: nearly always the next one too.
+  mutable std::weak_ptr<const PrefixNode> latest_ GUARDED_BY(mutex_);
 
   // The trie's own.
   mutable std::atomic<uint64_t> used_{0};
@@ -128,6 +130,7 @@ class PrefixTrie {
   };
 
   static uint64_t HashOf(const PrefixNode& parent, std::span<const TextSpan> chunk);
+  void Touch(const PrefixNode& node) const;
   Shard& ShardOf(uint64_t hash) { return shards_[hash >> 58]; }
   void Evict() REQUIRES(mutex_);
   void Unlink(PrefixNode& node) REQUIRES(mutex_);

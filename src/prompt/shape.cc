@@ -59,16 +59,13 @@ void AppendStandIn(size_t i, std::string& out) {
   out += kStandInEnd;
 }
 
-ShapePtr MakeShape(const Tokenizer& tokenizer, std::string_view body, size_t texts, int64_t first,
-                   int64_t last) {
+ShapePtr MakeShape(const Tokenizer& tokenizer, std::string_view body, size_t texts, int64_t now) {
   const std::string& start = StandInStart();
   if (Count(body, start) != texts ||
       tokenizer.chat_template().find(start) != std::string_view::npos)
     return nullptr;
-  const auto chat = tokenizer.RenderChatBody(body, first);
+  const auto chat = tokenizer.RenderChatBody(body, now);
   if (!chat) return nullptr;
-  const auto later = tokenizer.RenderChatBody(body, last);
-  if (!later || later->text != chat->text) return nullptr;
   auto shape = std::make_shared<Shape>();
   shape->add_special_tokens = chat->add_special_tokens;
   shape->truncate_to = chat->truncate_to;

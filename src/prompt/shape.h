@@ -38,10 +38,8 @@ using ShapePtr = std::shared_ptr<const Shape>;
 void AppendStandIn(size_t i, std::string& out);
 
 // `body`: a chat body with stand-ins in place of `texts` texts. Null where that tells nothing of
-// the body with the texts themselves: it has to be rendered as it is. So has one rendered otherwise
-// at `first` than at `last`, seconds since 1970.
-ShapePtr MakeShape(const Tokenizer& tokenizer, std::string_view body, size_t texts, int64_t first,
-                   int64_t last);
+// the body with the texts themselves: it has to be rendered as it is. `now` as for RenderChatBody.
+ShapePtr MakeShape(const Tokenizer& tokenizer, std::string_view body, size_t texts, int64_t now);
 
 // Shapes by what they were made of, bounded in bytes; the least recently used goes first. Null is
 // kept too.
