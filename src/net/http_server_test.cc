@@ -102,6 +102,27 @@ TEST_F(HttpServerTest, PipelinedBytesAreBoundedAndNotLost) {
   EXPECT_TRUE(client.ReadUntil("answer"));
 }
 
+TEST_F(HttpServerTest, LargeBodiesArriveWholeInBuffersUsedAgain) {
+  Serve({}, [](Exchange exchange) {
+    std::string body = std::move(exchange->request().body);
+    exchange->Respond(200, {}, body);
+    RecycleBody(exchange->loop(), std::move(body));
+  });
+  RawClient client(server_->port());
+  for (const size_t size : {300'000u, 100'000u, 1'500'000u, 33'000u, 400'000u}) {
+    std::string body;
+    for (size_t i = 0; body.size() < size; ++i) body += std::to_string(i * size) + ",";
+    body.resize(size);
+    client.Forget();
+    // A second request right behind it, so that the end of the body lies inside a read.
+    client.Send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: " + std::to_string(size) +
+                "\r\n\r\n" + body + "GET /next HTTP/1.1\r\nHost: x\r\n\r\n");
+    ASSERT_TRUE(client.ReadUntil("Content-Length: 0\r\n\r\n"));
+    const size_t start = client.received().find("\r\n\r\n") + 4;
+    EXPECT_TRUE(client.received().substr(start, size) == body) << size;
+  }
+}
+
 TEST_F(HttpServerTest, ReadsChunkedUploads) {
   ServeEcho();
   EXPECT_NE(

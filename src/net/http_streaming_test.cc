@@ -160,6 +160,18 @@ TEST_F(HttpStreamingTest, AnEarlyAnswerIsTheConnectionsLast) {
   EXPECT_FALSE(client.reset());
 }
 
+TEST_F(HttpStreamingTest, AnEarlyAnswerComesAfterTheLeaveToContinue) {
+  Serve([](Exchange exchange) { exchange->Respond(200, {}, "early"); });
+  RawClient client(server_->port());
+  client.Send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+  ASSERT_TRUE(client.ReadUntil("early"));
+  client.Forget();
+  client.Send("POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n");
+  EXPECT_TRUE(client.ReadToEnd());
+  EXPECT_TRUE(client.received().starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200"))
+      << client.received();
+}
+
 TEST_F(HttpStreamingTest, AClientThatLeavesInsideItsContentIsNoticed) {
   ServeEcho();
   RawClient client(server_->port());

@@ -98,7 +98,7 @@ TEST_F(ReactorTest, AnEndThatCameWithTheLastBytesIsTold) {
   TurnAtOnce();
   EXPECT_EQ(called_, 1);
   pair.Read(16, error_);
-  EXPECT_EQ(error_, asio::error::eof);
+  EXPECT_EQ(error_.value(), asio::error::eof);
 }
 
 TEST_F(ReactorTest, AFullSocketIsToldWhenItTakesBytesAgain) {
