@@ -40,8 +40,10 @@ class AbsentParents {
   Parent* Find(kv::BlockKey key);
   void Add(kv::BlockKey key);
   void Remove(kv::BlockKey key);
+  uint64_t used_bytes() const { return parents_.size() * kParentBytes; }
 
  private:
+  static constexpr uint64_t kParentBytes = 64;
   static constexpr uint64_t kBits = 4096;
   static uint64_t Hash(kv::BlockKey key) { return (key * 0x9e3779b97f4a7c15ULL) >> 52; }
   uint64_t bits_[kBits / 64] = {};
@@ -71,7 +73,8 @@ struct Core {
   uint64_t bytes() const;
 
   const uint64_t budget;
-  Arena arena;
+  Arena arena;   // arrays and coverage
+  Arena tables;  // of `hashes` and `heads`
   RunPool runs;
   PlaceTable hashes;
   PlaceTable heads;

@@ -9,6 +9,7 @@ namespace {
 // Blocks taken off the end of a run at a time.
 constexpr uint32_t kFewest = 16, kMost = 512;
 constexpr uint64_t kBlockBytes = 24;
+constexpr uint32_t kSweepEffort = 1024;
 
 }  // namespace
 
@@ -180,6 +181,8 @@ void Core::Trim(RunId id) {
 }
 
 bool Core::MakeRoom(uint64_t more) {
+  // What nobody has any more goes before what somebody has.
+  if (lanes.retired() > 0 && bytes() + more > run_budget_) Sweep(kSweepEffort);
   for (uint64_t used; (used = bytes()) + more > run_budget_;) {
     const RunId id = Oldest();
     if (id == 0) return false;

@@ -52,13 +52,14 @@ void AbsentParents::Remove(kv::BlockKey key) {
   }
 }
 
-// The arena has room beyond the budget for what an operation takes before it makes room.
+// The arenas have room beyond the budget for what an operation takes before it makes room.
 Core::Core(uint64_t budget_bytes)
     : budget(budget_bytes),
       arena(budget_bytes + budget_bytes / 4 + 64 * kMiB),
+      tables(budget_bytes + 64 * kMiB, Arena::Pages::kHuge),
       runs(RunsFor(budget_bytes)),
-      hashes(arena, ShardsFor(budget_bytes)),
-      heads(arena, std::max(1u, ShardsFor(budget_bytes) / 16)),
+      hashes(tables, ShardsFor(budget_bytes)),
+      heads(tables, std::max(1u, ShardsFor(budget_bytes) / 16)),
       coverage(arena),
       run_budget_(budget_bytes - budget_bytes / 8) {
   tick = 1;
@@ -66,8 +67,8 @@ Core::Core(uint64_t budget_bytes)
 }
 
 uint64_t Core::bytes() const {
-  return arena.used_bytes() + runs.used_bytes() + lanes.used_bytes() +
-         extra_copies_.size() * kExtraCopyBytes;
+  return arena.used_bytes() + tables.used_bytes() + runs.used_bytes() + lanes.used_bytes() +
+         absent.used_bytes() + extra_copies_.size() * kExtraCopyBytes;
 }
 
 RunId Core::FindHead(kv::BlockKey key) const {

@@ -96,7 +96,8 @@ void KvIndex::Match(std::span<const kv::BlockKey> keys, std::vector<HolderMatch>
     matcher.Match(keys, out);
   }
   if (impl_->holds.empty()) return;
-  const std::vector<Holds::Cover> covers = impl_->holds.Match(keys);
+  thread_local std::vector<Holds::Cover> covers;
+  impl_->holds.Match(keys, covers);
   if (!matcher.Expect(keys, covers, out)) {
     MutexLock lock(impl_->mutex);
     matcher.Match(keys, out);

@@ -12,7 +12,7 @@
 // as a match. Seven eighths of the budget are for resident blocks, one eighth for holds; a hold
 // that does not fit covers fewer blocks (an underestimate).
 //
-// The structure (ADR 13): runs of blocks with a bit per holder. Match takes no lock and writes
+// The structure (ADR 14): runs of blocks with a bit per holder. Match takes no lock and writes
 // nothing shared but a mark of use per run; operations that change the index take one lock each.
 // Store and Remove cost O(1) per block, Clear O(1) and a bounded part of the sweep, which later
 // operations go on with. stats().bytes is everything allocated but a few hundred KiB that do not

@@ -32,10 +32,11 @@ class Lanes::Change {
 };
 
 Lanes::Lanes()
-    : tables_((2 * kMaxWords + kMaxSlots) * sizeof(uint64_t)),
+    : tables_((2 * kMaxWords + 2 * kMaxSlots) * sizeof(uint64_t)),
       live_(tables_.As<uint64_t>()),
       info_(live_ + kMaxWords),
-      holders_(info_ + kMaxWords) {}
+      holders_(info_ + kMaxWords),
+      order_(holders_ + kMaxSlots) {}
 
 HolderState* Lanes::Find(Holder holder) {
   if (last_ != nullptr && last_->holder == holder) return last_;
@@ -66,6 +67,10 @@ HolderState* Lanes::Create(Holder holder) {
     return nullptr;
   }
   Save(holders_ + slot, Pack(holder));
+  const uint32_t rank = RankOf(slot);
+  for (uint32_t i = ordered_; i > rank; --i) Save(order_ + i, Load(order_ + i - 1));
+  Save(order_ + rank, slot);
+  ordered_ = ordered_ + 1;
   auto state = std::make_unique<HolderState>();
   state->holder = holder;
   state->slot = slot;
@@ -120,9 +125,26 @@ LaneId Lanes::Obtain(Holder holder, Tier tier, uint32_t group) {
   return lane;
 }
 
+uint32_t Lanes::RankOf(uint32_t slot) const {
+  uint32_t low = 0;
+  for (uint32_t high = ordered_; low < high;) {
+    const uint32_t middle = (low + high) / 2;
+    const uint32_t other = slot_at(middle);
+    const uint64_t a = Load(holders_ + other), b = Load(holders_ + slot);
+    if (a < b || (a == b && other < slot)) {
+      low = middle + 1;
+    } else {
+      high = middle;
+    }
+  }
+  return low;
+}
+
 void Lanes::ReleaseSlotOf(LaneId lane) {
   const uint32_t slot = slot_group(lane / 64) * 64 + lane % 64;
   if (--slot_lanes_[slot] == 0) {
+    ordered_ = ordered_ - 1;
+    for (uint32_t i = RankOf(slot); i < ordered_; ++i) Save(order_ + i, Load(order_ + i + 1));
     free_slots_.push_back(slot);
     std::push_heap(free_slots_.begin(), free_slots_.end(), std::greater<>());
   }

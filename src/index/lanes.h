@@ -97,6 +97,10 @@ class Lanes {
     return {static_cast<uint32_t>(packed >> 16), static_cast<uint16_t>(packed)};
   }
 
+  // Slots in the order of their holders, `slots()` of them.
+  uint32_t slots() const { return ordered_; }
+  uint32_t slot_at(uint32_t rank) const { return static_cast<uint32_t>(Load(order_ + rank)); }
+
   uint64_t used_bytes() const { return used_bytes_; }
 
  private:
@@ -108,6 +112,8 @@ class Lanes {
   LaneId TakeLane(const HolderState& holder, Tier tier, uint32_t group);
   HolderState* Create(Holder holder);
   void ReleaseSlotOf(LaneId lane);
+  // The rank at which a slot is, or would be.
+  uint32_t RankOf(uint32_t slot) const;
 
   struct WordKind {
     Tier tier;
@@ -117,7 +123,8 @@ class Lanes {
   uint64_t* live_;     // per word
   uint64_t* info_;     // per word: slot group << 1 | in GPU memory
   uint64_t* holders_;  // per slot
-  Field<uint32_t> words_, slot_groups_, version_, special_;
+  uint64_t* order_;
+  Field<uint32_t> words_, slot_groups_, ordered_, version_, special_;
   std::vector<uint64_t> used_;  // per word: live or retired
   std::vector<WordKind> kinds_;
   std::vector<Lane> lanes_;

@@ -119,6 +119,7 @@ Matcher::Visit Matcher::Enter(std::span<const kv::BlockKey> keys, RunId hint, Wi
     window.blocks = most;
     if (most > 0) {
       window.blocks = CommonPrefix(core_.arena.Words(run.keys), keys.data(), most);
+      if (window.blocks < keys.size()) core_.heads.Prefetch(core_.heads.Mix(keys[window.blocks]));
       read(std::as_const(run), window.blocks);
     }
     std::atomic_thread_fence(std::memory_order_acquire);
@@ -293,23 +294,29 @@ bool Matcher::Match(std::span<const kv::BlockKey> keys, std::vector<HolderMatch>
     out.resize(count);
     if (count > 0) {
       HolderMatch* match = out.data();
-      Holder last;
-      bool ordered = true;
-      for (uint32_t group = 0; group < s.groups; ++group) {
-        for (uint64_t seen = s.seen[group]; seen != 0; seen &= seen - 1) {
-          const uint64_t bit = seen & -seen;
-          const uint32_t slot = group * 64 + static_cast<uint32_t>(std::countr_zero(seen));
-          const Scratch::Count ended = s.counts[slot];
-          match->holder = lanes.holder(slot);
-          match->blocks = (s.any[group] & bit) != 0 ? at : ended.blocks;
-          match->gpu_blocks = (s.gpu[group] & bit) != 0 ? at : ended.gpu_blocks;
-          match->expected_blocks = match->blocks;
-          ordered &= match == out.data() || last < match->holder;
-          last = match->holder;
-          ++match;
+      const HolderMatch* const end = match + count;
+      const auto emit = [&](uint32_t slot) {
+        const uint64_t bit = uint64_t{1} << (slot % 64);
+        const uint32_t group = slot / 64;
+        const Scratch::Count ended = s.counts[slot];
+        match->holder = lanes.holder(slot);
+        match->blocks = (s.any[group] & bit) != 0 ? at : ended.blocks;
+        match->gpu_blocks = (s.gpu[group] & bit) != 0 ? at : ended.gpu_blocks;
+        match->expected_blocks = match->blocks;
+        ++match;
+      };
+      const uint32_t slots = lanes.slots();
+      if (count * 8 >= slots) {
+        for (uint32_t rank = 0; rank < slots && match != end; ++rank) {
+          const uint32_t slot = lanes.slot_at(rank);
+          if (slot / 64 < s.groups && (s.seen[slot / 64] >> (slot % 64) & 1) != 0) emit(slot);
         }
-      }
-      if (!ordered) {
+      } else {
+        for (uint32_t group = 0; group < s.groups; ++group) {
+          for (uint64_t seen = s.seen[group]; seen != 0; seen &= seen - 1) {
+            emit(group * 64 + static_cast<uint32_t>(std::countr_zero(seen)));
+          }
+        }
         std::sort(out.begin(), out.end(),
                   [](const HolderMatch& a, const HolderMatch& b) { return a.holder < b.holder; });
       }

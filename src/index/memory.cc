@@ -25,23 +25,21 @@ Reservation::Reservation(uint64_t bytes) {
   base_ = mmap(nullptr, bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
                -1, 0);
   WP_CHECK(base_ != MAP_FAILED);
-  if (bytes >= 4 * kHugePage) madvise(base_, bytes_, MADV_HUGEPAGE);
 }
 
 Reservation::~Reservation() {
   munmap(base_, bytes_);
 }
 
-void Reservation::Release(uint64_t from, uint64_t bytes) const {
-  const uint64_t begin = (from + kHugePage - 1) / kHugePage * kHugePage;
-  const uint64_t end = (from + bytes) / kHugePage * kHugePage;
-  if (begin < end) madvise(static_cast<char*>(base_) + begin, end - begin, MADV_DONTNEED);
+void Reservation::WantHuge(uint64_t from, uint64_t bytes) const {
+  madvise(static_cast<char*>(base_) + from, bytes, MADV_HUGEPAGE);
 }
 
 // Unit 0 is never handed out.
-Arena::Arena(uint64_t bytes)
+Arena::Arena(uint64_t bytes, Pages pages)
     : units_(static_cast<uint32_t>(std::min<uint64_t>(
           (bytes + kHugePage - 1) / kHugePage * kGrowUnits, UINT32_MAX - kGrowUnits))),
+      pages_(pages),
       words_(uint64_t{units_} * kUnitBytes),
       orders_(units_) {}
 
@@ -95,6 +93,12 @@ bool Arena::Grow(int order) {
   const uint32_t begin = (top_ + size - 1) / size * size;
   if (begin > units_ || units_ - begin < size) return false;
   const uint32_t from = std::max(top_, 1u);
+  if (begin >= 2 * kGrowUnits) {
+    // What will be handed out next, or what was handed out last.
+    const bool next = pages_ == Pages::kHuge;
+    words_.WantHuge(uint64_t{next ? begin : begin - kGrowUnits} * kUnitBytes,
+                    uint64_t{next ? size : kGrowUnits} * kUnitBytes);
+  }
   top_ = begin + size;
   FreeRange(from, top_ - from);
   return true;

@@ -19,7 +19,7 @@ inline void Save(uint64_t* word, uint64_t value) {
   __atomic_store_n(word, value, __ATOMIC_RELAXED);
 }
 
-// Zeroed address space, backed by memory where it was touched; huge pages where that pays.
+// Zeroed address space, backed by memory where it was touched.
 class Reservation {
  public:
   explicit Reservation(uint64_t bytes);
@@ -32,8 +32,9 @@ class Reservation {
     return static_cast<T*>(base_);
   }
   uint64_t bytes() const { return bytes_; }
-  // Gives back the pages that lie wholly within [from, from + bytes); they read as zero afterwards.
-  void Release(uint64_t from, uint64_t bytes) const;
+  // Huge pages for what is touched there from now on; what has been touched already becomes huge in
+  // the kernel's own time.
+  void WantHuge(uint64_t from, uint64_t bytes) const;
 
  private:
   void* base_ = nullptr;
@@ -47,7 +48,10 @@ class Arena {
   // 0 = none.
   using Ref = uint32_t;
 
-  explicit Arena(uint64_t bytes);
+  // kHuge: for what is looked at in no order, where page walks would cost more than the clearing
+  // of huge pages. Others become huge in the kernel's own time.
+  enum class Pages { kOrdinary, kHuge };
+  explicit Arena(uint64_t bytes, Pages pages = Pages::kOrdinary);
 
   // 0 when no range of that size is left.
   Ref Allocate(uint32_t units);
@@ -70,6 +74,7 @@ class Arena {
   bool Grow(int order);
 
   const uint32_t units_;
+  const Pages pages_;
   Reservation words_;
   Reservation orders_;  // a byte per unit: 1 + order where a free block begins
   uint32_t top_ = 0;    // never handed out from here on

@@ -41,11 +41,18 @@ bool PlaceTable::Resize(Shard& shard, uint32_t buckets) {
     const Arena::Ref ref = arena_.Allocate(buckets);
     if (ref == 0) return false;
     range = uint64_t{ref} << 32 | buckets;
-    uint64_t* slots = arena_.Words(ref);
-    for (uint64_t i = 0; i < uint64_t{buckets} * kSlots; ++i) Save(slots + i, 0);
+    thread_local std::vector<uint8_t> filled;
+    filled.assign(buckets, 0);
     const uint64_t* from = arena_.Words(RefOf(old));
     for (uint64_t i = 0; i < uint64_t{BucketsOf(old)} * kSlots; ++i) {
-      if (const uint64_t slot = Load(from + i); slot != 0) Put(range, slot);
+      const uint64_t slot = Load(from + i);
+      if (slot == 0) continue;
+      uint64_t at = Home(slot >> (kRunBits + kOffsetBits), range);
+      while (filled[at] == kSlots) at = at + 1 == buckets ? 0 : at + 1;
+      Save(Bucket(range, at) + filled[at]++, slot);
+    }
+    for (uint32_t i = 0; i < buckets; ++i) {
+      for (uint32_t rest = filled[i]; rest < kSlots; ++rest) Save(Bucket(range, i) + rest, 0);
     }
   }
   shard.version = shard.version + 1;

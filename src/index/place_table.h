@@ -36,7 +36,7 @@ class PlaceTable {
 
   void Prefetch(uint64_t mixed) const {
     const uint64_t range = shards_[ShardOf(mixed)].range;
-    __builtin_prefetch(Bucket(range, Home(TagOf(mixed), range)), 1);
+    __builtin_prefetch(Bucket(range, Home(TagOf(mixed), range)));
   }
 
   // Writer: calls `each(place)` for every slot that may be of `mixed` until it returns true.

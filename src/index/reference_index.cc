@@ -467,7 +467,9 @@ std::vector<HolderMatch> ReferenceIndex::Match(std::span<const kv::BlockKey> key
     HolderMatch match;
   };
   std::vector<Walk> walks;
-  for (const Holds::Cover& cover : impl_->holds.Match(keys)) {
+  std::vector<Holds::Cover> covers;
+  impl_->holds.Match(keys, covers);
+  for (const Holds::Cover& cover : covers) {
     Walk& walk = walks.emplace_back();
     walk.holder = cover.packed_holder;
     walk.held = cover.blocks;

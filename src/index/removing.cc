@@ -9,7 +9,7 @@ namespace {
 constexpr uint32_t kSweepEffort = 64;
 // Of the call that retires lanes: small indexes are clean when it returns.
 constexpr uint32_t kClearEffort = 4096;
-constexpr uint32_t kAhead = 16;
+constexpr uint32_t kAhead = 32;  // how far erasures are prefetched
 
 // A bit per block of a stretch.
 class Blocks {
