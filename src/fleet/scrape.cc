@@ -21,7 +21,7 @@ using codec::PromSample;
 constexpr double kMaxBlockSize = 1 << 20;         // tokens
 constexpr double kMaxBlocks = uint64_t{1} << 40;  // more is not believed
 constexpr int kMaxRanks = 1024;
-constexpr size_t kMaxCandidates = 4;
+constexpr size_t kMaxCandidates = 8;  // of one page: every built-in engine fits
 constexpr size_t kMaxVersionBytes = 128;
 constexpr std::string_view kVllmRunning = "vllm:num_requests_running";
 constexpr std::string_view kVllmUsage = "vllm:kv_cache_usage_perc";
