@@ -39,6 +39,14 @@ class PlaceTable {
     __builtin_prefetch(Bucket(range, Home(TagOf(mixed), range)));
   }
 
+  // Some steps after Prefetch: the next bucket, too, when the first one looks full.
+  void PrefetchMore(uint64_t mixed) const {
+    const uint64_t range = shards_[ShardOf(mixed)].range;
+    if (range == 0) return;
+    const uint64_t* slots = Bucket(range, Home(TagOf(mixed), range));
+    if (Load(slots + kSlots - 1) != 0) __builtin_prefetch(slots + kSlots);
+  }
+
   // Writer: calls `each(place)` for every slot that may be of `mixed` until it returns true.
   template <typename Each>
   bool Find(uint64_t mixed, Each each) const {

@@ -94,6 +94,7 @@ void Core::Unname(RunId strand_id, uint32_t from, uint32_t to) {
   }
   for (uint32_t i = 0; i < count; ++i) {
     const uint64_t at = mixed[i % kAhead];
+    if (i + kAhead / 2 < count) hashes.PrefetchMore(mixed[(i + kAhead / 2) % kAhead]);
     if (i + kAhead < count) {
       mixed[i % kAhead] = hashes.Mix(Load(column + (to - 1 - i - kAhead - base)));
       hashes.Prefetch(mixed[i % kAhead]);

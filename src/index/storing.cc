@@ -242,6 +242,7 @@ uint32_t Core::Name(Storing& storing, RunId id, uint32_t block, size_t index, ui
   }
   for (uint32_t i = 0; i < count; ++i) {
     const uint64_t at = mixed[i % kAhead];
+    if (i + kAhead / 2 < count) hashes.PrefetchMore(mixed[(i + kAhead / 2) % kAhead]);
     if (i + kAhead < count) {
       mixed[i % kAhead] = hashes.Mix(names[i + kAhead]);
       hashes.Prefetch(mixed[i % kAhead]);
