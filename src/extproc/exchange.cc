@@ -326,21 +326,23 @@ bool Exchange::Place(routing::Prepared& prepared) {
 
 // ---- answering
 
-void Exchange::FillDecision(pb::CommonResponse& common, pb::ProcessingResponse& response,
-                            std::optional<size_t> content_length) const {
-  const std::string destination = fmt::format("{}", fmt::join(outcome_->destinations(), ","));
+// Headers set and removed, but for the control headers, of which `removed` names those that remain
+// to be removed: the constant list where none of them is set here.
+std::string_view Exchange::FillMutation(pb::HeaderMutation& mutation, std::string_view destination,
+                                        std::optional<size_t> content_length) const {
   const RequestHead& head = pending_->head;
-  pb::HeaderMutation& mutation = *common.mutable_header_mutation();
-  common.set_clear_route_cache(true);
   SetHeader(mutation, kDestinationHeader, destination);
   if (head.own_request_id) SetHeader(mutation, "x-request-id", head.request_id);
   if (content_length) SetHeader(mutation, "content-length", std::to_string(*content_length));
+  bool control_set = false;
   if (outcome_->pin_rank()) {
     SetHeader(mutation, "x-data-parallel-rank", std::to_string(outcome_->rank()));
+    control_set = true;
   }
   const scheduling::PickEffects& effects = outcome_->effects();
   for (const auto& [name, value] : effects.request_headers) {
     SetHeader(mutation, ToLower(name), value);
+    control_set = true;  // perhaps
   }
 
   const int set = mutation.set_headers_size();
@@ -350,25 +352,38 @@ void Exchange::FillDecision(pb::CommonResponse& common, pb::ProcessingResponse& 
     }
     mutation.add_remove_headers()->assign(name);
   };
-  for (const std::string_view name : ControlHeaders()) remove(name);
   for (const std::string& name : head.unwanted) remove(name);
   for (const std::string& name : effects.remove_request_headers) remove(ToLower(name));
+  static const std::string all_control_headers = RemovedHeaders(ControlHeaders());
+  if (!control_set) return all_control_headers;
+  for (const std::string_view name : ControlHeaders()) remove(name);
+  return {};
+}
 
+void Exchange::FillMetadata(pb::ProcessingResponse& response, std::string_view destination) const {
   pb::Struct& lb = Nested(*response.mutable_dynamic_metadata(), "envoy.lb");
-  *AddField(lb, kDestinationHeader).mutable_string_value() = destination;
-  if (shared_.options.emit_endpoint_scores) {
-    pb::Struct& scores = Nested(lb, "x-gateway-destination-endpoint-scores");
-    for (const auto& [name, score] : outcome_->scores()) {
-      AddField(scores, name).set_number_value(score);
-    }
+  AddField(lb, kDestinationHeader).mutable_string_value()->assign(destination);
+  if (!shared_.options.emit_endpoint_scores) return;
+  pb::Struct& scores = Nested(lb, "x-gateway-destination-endpoint-scores");
+  for (const auto& [name, score] : outcome_->scores()) {
+    AddField(scores, name).set_number_value(score);
   }
+}
+
+std::string Exchange::Destination() const {
+  const auto& destinations = outcome_->destinations();
+  return destinations.size() == 1 ? destinations.front()
+                                  : fmt::format("{}", fmt::join(destinations, ","));
 }
 
 void Exchange::SendHeadersReply(std::optional<size_t> content_length) {
   Scratch scratch;
-  auto* const reply = scratch.Make<pb::ProcessingResponse>();
-  FillDecision(*reply->mutable_request_headers()->mutable_response(), *reply, content_length);
-  sink_.Send(Serialize(*reply));
+  auto* const mutation = scratch.Make<pb::HeaderMutation>();
+  auto* const rest = scratch.Make<pb::ProcessingResponse>();
+  const std::string destination = Destination();
+  const std::string_view removed = FillMutation(*mutation, destination, content_length);
+  FillMetadata(*rest, destination);
+  sink_.Send(HeadersReply(*mutation, removed, *rest));
 }
 
 void Exchange::SendBufferedReply(bool rewritten) {
@@ -376,7 +391,13 @@ void Exchange::SendBufferedReply(bool rewritten) {
   auto* const reply = scratch.Make<pb::ProcessingResponse>();
   pb::CommonResponse& common = *reply->mutable_request_body()->mutable_response();
   const std::string_view body = pending_->body->view();
-  FillDecision(common, *reply, rewritten ? std::optional(body.size()) : std::nullopt);
+  const std::string destination = Destination();
+  pb::HeaderMutation& mutation = *common.mutable_header_mutation();
+  const std::string_view removed =
+      FillMutation(mutation, destination, rewritten ? std::optional(body.size()) : std::nullopt);
+  mutation.MergeFromString(std::string(removed));
+  common.set_clear_route_cache(true);
+  FillMetadata(*reply, destination);
   if (rewritten) common.mutable_body_mutation()->mutable_body()->assign(body);
   sink_.Send(Serialize(*reply));
   if (pending_->trailers) SendTrailersReply();

@@ -99,8 +99,10 @@ class Exchange {
   void StopWaitingForTokens();
   // Nothing is answered yet when it returns false: the request was refused.
   bool Place(routing::Prepared& prepared);
-  void FillDecision(pb::CommonResponse& common, pb::ProcessingResponse& response,
-                    std::optional<size_t> content_length) const;
+  std::string Destination() const;
+  std::string_view FillMutation(pb::HeaderMutation& mutation, std::string_view destination,
+                                std::optional<size_t> content_length) const;
+  void FillMetadata(pb::ProcessingResponse& response, std::string_view destination) const;
   void SendHeadersReply(std::optional<size_t> content_length);
   void SendBufferedReply(bool rewritten);
   void SendEmptyReply(const pb::ProcessingRequest& message);

@@ -502,8 +502,8 @@ TEST_F(ExchangeTest, AStreamEndsWithItsRequestWhereAnswersGoPast) {
   EXPECT_FALSE(director_.FindRecord("R1")->aborted);
   fleet_.SetEndpoints({});
   director_.Tick();
-  EXPECT_EQ(Value("llm_d_epp_request_running{model_name=\"m\",target_model_name=\"m\","
-                  "fairness_id=\"default-flow\",priority=\"0\"}"),
+  EXPECT_EQ(Value("llm_d_epp_request_running{fairness_id=\"default-flow\",model_name=\"m\","
+                  "priority=\"0\",target_model_name=\"m\"}"),
             0);
   EXPECT_EQ(Value("llm_d_epp_request_ttft_seconds_count"), -1);
 }

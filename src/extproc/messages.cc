@@ -122,6 +122,36 @@ std::string StreamedBody(Direction direction, std::string_view bytes, bool end_o
   return out;
 }
 
+std::string RemovedHeaders(const std::vector<std::string_view>& names) {
+  pb::HeaderMutation mutation;
+  for (const std::string_view name : names) mutation.add_remove_headers()->assign(name);
+  return mutation.SerializeAsString();
+}
+
+std::string HeadersReply(const pb::HeaderMutation& mutation, std::string_view removed,
+                         const pb::ProcessingResponse& rest) {
+  constexpr uint32_t kClearRouteCache = 2;  // its field's size
+  const size_t own = mutation.ByteSizeLong();
+  const auto changes = static_cast<uint32_t>(own + removed.size());
+  const uint32_t common = FieldSize(changes) + kClearRouteCache;
+  const uint32_t headers = FieldSize(common);
+  std::string out;
+  out.reserve(FieldSize(headers) + rest.ByteSizeLong());
+  const auto open = [&out](uint32_t field, uint32_t payload) {
+    out.push_back(static_cast<char>(Tag(field, kLength)));
+    PutVarint(out, payload);
+  };
+  open(pb::ProcessingResponse::kRequestHeadersFieldNumber, headers);
+  open(pb::HeadersResponse::kResponseFieldNumber, common);
+  open(pb::CommonResponse::kHeaderMutationFieldNumber, changes);
+  mutation.AppendToString(&out);
+  out.append(removed);
+  out.push_back(static_cast<char>(Tag(pb::CommonResponse::kClearRouteCacheFieldNumber, kVarint)));
+  out.push_back(1);
+  rest.AppendToString(&out);
+  return out;
+}
+
 std::string Serialize(const pb::ProcessingResponse& response) {
   std::string out;
   response.SerializeToString(&out);

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "ext_proc.pb.h"
 #include "google/protobuf/arena.h"
@@ -52,5 +53,12 @@ enum class Direction { kRequest, kResponse };
 std::string StreamedBody(Direction direction, std::string_view bytes, bool end_of_stream);
 
 std::string Serialize(const pb::ProcessingResponse& response);
+
+// The fields of a HeaderMutation that remove `names`, as they stand on the wire.
+std::string RemovedHeaders(const std::vector<std::string_view>& names);
+// A reply to request headers that changes headers and clears the route cache. `removed`: more
+// fields of `mutation` from RemovedHeaders; `rest`: the reply's other fields.
+std::string HeadersReply(const pb::HeaderMutation& mutation, std::string_view removed,
+                         const pb::ProcessingResponse& rest);
 
 }  // namespace warmpath::extproc
