@@ -85,7 +85,7 @@ void Applier::ApplyStored(const kv::EventView& stored, TimePoint now) {
   if (stored.parent) {
     parent = index_.FindParent(holder_, group, *stored.parent);
   } else {
-    parent.emplace().key = kv::RootKey(block_size_, extras.lora_name, extras.cache_salt);
+    parent = {kv::RootKey(block_size_, extras.lora_name, extras.cache_salt), index::Parent::kRoot};
   }
   if (!parent) {
     Hold({tier,

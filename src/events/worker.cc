@@ -1,10 +1,12 @@
 #include "events/worker.h"
 
 #include <fmt/format.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -14,13 +16,24 @@ namespace warmpath::events {
 
 namespace {
 
-constexpr long kPollMs = 100;
+constexpr int kPollMs = 100;
+constexpr int kReadyPerTurn = 128;
+// Of every socket, whether or not it said that something came: a guard against lost signals.
+constexpr Duration kSweepInterval = std::chrono::seconds(1);
 constexpr Duration kTickInterval = std::chrono::milliseconds(100);
 constexpr int kMessagesPerTurn = 256;  // then the next socket has its turn
 constexpr int kTurnsToDrain = 400;     // of the bound socket before endpoints change
-// After a turn that found messages, for more to come: a turn looks at every socket, which costs
-// more than most messages do.
+// After a turn that found messages, for more to come: waking up costs more than most messages do.
 constexpr std::chrono::milliseconds kGather{20};
+
+// What a descriptor in epoll stands for: these, or the address of a Slot.
+constexpr uint64_t kWake = 0;
+constexpr uint64_t kBound = 1;
+constexpr uint64_t kBoundMonitor = 2;
+
+uint64_t IdOf(const Slot& slot) {
+  return reinterpret_cast<uintptr_t>(&slot);
+}
 
 std::string PodOf(const Slot& slot) {
   return slot.publisher->watch().name();
@@ -36,13 +49,35 @@ Worker::Worker(void* context, const EventsOptions& options, EventsMetrics& metri
       clock_(clock),
       name_(std::move(name)),
       connections_(options.connection_proof),
-      wake_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
-  WP_CHECK(wake_ >= 0);
+      wake_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
+      epoll_(epoll_create1(EPOLL_CLOEXEC)) {
+  WP_CHECK(wake_ >= 0 && epoll_ >= 0);
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = kWake;
+  WP_CHECK(epoll_ctl(epoll_, EPOLL_CTL_ADD, wake_, &event) == 0);
 }
 
 Worker::~Worker() {
   Stop();
+  close(epoll_);
   close(wake_);
+}
+
+// A ZMQ socket's descriptor tells of what comes after everything was read, once; whoever stops
+// before that, or calls anything else on the socket, sets `unread`. Should epoll refuse it, sweeps
+// read the socket.
+void Worker::Watch(const ZmqSocket& socket, uint64_t what) {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.u64 = what;
+  epoll_ctl(epoll_, EPOLL_CTL_ADD, socket.descriptor(), &event);
+}
+
+void Worker::Close(ZmqSocket& socket) {
+  if (!socket) return;
+  epoll_ctl(epoll_, EPOLL_CTL_DEL, socket.descriptor(), nullptr);
+  socket.Close();
 }
 
 Status Worker::Bind(const std::string& address) {
@@ -53,6 +88,8 @@ Status Worker::Bind(const std::string& address) {
   WP_TRY(bound_monitor_, bound_.Monitor(context_, name_ + "-bound-monitor"));
   WP_RETURN_IF_ERROR(bound_.Bind(address));
   bound_port_ = bound_.bound_port();
+  Watch(bound_, kBound);
+  Watch(bound_monitor_, kBoundMonitor);
   return {};
 }
 
@@ -77,8 +114,8 @@ void Worker::Stop() {
 void Worker::CloseBound() {
   if (!bound_) return;
   bound_.StopMonitor();
-  bound_.Close();
-  bound_monitor_.Close();
+  Close(bound_);
+  Close(bound_monitor_);
 }
 
 void Worker::Unbind() {
@@ -145,15 +182,15 @@ void Worker::Run() {
 }
 
 void Worker::CloseSockets(Slot& slot) {
-  slot.monitor.Close();
-  slot.events.Close();
-  slot.replay.Close();
+  Close(slot.monitor);
+  Close(slot.events);
+  Close(slot.replay);
 }
 
 void Worker::Redial(Slot& slot) {
   if (!slot.redial_at || clock_.Now() < *slot.redial_at) return;
-  slot.monitor.Close();
-  slot.events.Close();
+  Close(slot.monitor);
+  Close(slot.events);
   Open(slot);
 }
 
@@ -172,68 +209,62 @@ void Worker::Open(Slot& slot) {
            slot.events.Monitor(context_, fmt::format("{}-monitor-{}", name_, monitors_++)));
     // Every topic: the socket is the identity, an engine may publish under any or none.
     WP_RETURN_IF_ERROR(slot.events.Subscribe(""));
-    return slot.events.Connect(slot.events_address);
+    WP_RETURN_IF_ERROR(slot.events.Connect(slot.events_address));
+    Watch(slot.monitor, IdOf(slot));
+    Watch(slot.events, IdOf(slot));
+    slot.unread = unread_ = true;
+    return {};
   };
   if (const Status status = open(); !status) {
     metrics_.ZmqErrors(PodOf(slot), "connect").Add();
     WP_LOG(kError, "events", "cannot subscribe to an engine's events", {"endpoint", PodOf(slot)},
            {"address", slot.events_address}, {"error", status.error().message});
-    slot.monitor.Close();
-    slot.events.Close();
+    Close(slot.monitor);
+    Close(slot.events);
   }
 }
 
 void Worker::Poll() {
-  std::vector<zmq_pollitem_t> items;
-  items.push_back({nullptr, wake_, ZMQ_POLLIN, 0});
-  const auto watch = [&](const ZmqSocket& socket) {
-    if (socket) items.push_back({socket.handle(), 0, ZMQ_POLLIN, 0});
-  };
-  watch(bound_monitor_);
-  watch(bound_);
-  for (const auto& slot : slots_) {
-    watch(slot->monitor);
-    watch(slot->events);
-    watch(slot->replay);
-  }
-  if (zmq_poll(items.data(), static_cast<int>(items.size()), kPollMs) < 0 && zmq_errno() == ETERM)
-    return;
-  // Sockets in the order they were listed; one that was opened or closed meanwhile waits for the
-  // next turn.
-  size_t at = 1;
-  const auto ready = [&](const ZmqSocket& socket) {
-    if (!socket || at >= items.size() || items[at].socket != socket.handle()) return false;
-    const zmq_pollitem_t& item = items[at];
-    ++at;
-    return (item.revents & ZMQ_POLLIN) != 0;
-  };
-  bool found = false;
-  bool full = false;
-  if (ready(bound_monitor_)) ReadBoundMonitor();
-  if (ready(bound_)) {
-    found = true;
-    full = ReadBound();
-  }
-  for (const auto& slot : slots_) {
-    const bool had_replay = static_cast<bool>(slot->replay);
-    const bool monitor_ready = ready(slot->monitor);
-    const bool events_ready = ready(slot->events);
-    const bool replay_ready = had_replay && ready(slot->replay);
-    if (monitor_ready) ReadMonitor(*slot);
-    if (events_ready) {
-      found = true;
-      full |= ReadEvents(*slot);
+  std::array<epoll_event, kReadyPerTurn> ready;
+  const int count =
+      epoll_wait(epoll_, ready.data(), kReadyPerTurn, unread_ || bound_unread_ ? 0 : kPollMs);
+  const uint64_t received = received_;
+  bool commanded = false;
+  for (int i = 0; i < count; ++i) {
+    const uint64_t what = ready[static_cast<size_t>(i)].data.u64;
+    if (what == kWake) {
+      commanded = true;
+    } else if (what == kBoundMonitor) {
+      ReadBoundMonitor();
+    } else if (what == kBound) {
+      bound_unread_ = true;
+    } else {
+      unread_ = true;
+      reinterpret_cast<Slot*>(what)->unread = true;
     }
-    if (replay_ready) ReadReplay(*slot);
-    ServeReplay(*slot);
+  }
+  if (bound_unread_) bound_unread_ = ReadBound();
+  if (std::exchange(unread_, false)) {
+    for (const auto& slot : slots_) {
+      if (slot->unread) ReadSlot(*slot);
+    }
   }
   if (clock_.Now() >= next_tick_) Tick();
-  if ((items[0].revents & ZMQ_POLLIN) != 0) RunCommands();
-  if (found && !full) std::this_thread::sleep_for(kGather);
+  if (commanded) RunCommands();
+  if (received_ != received && !unread_ && !bound_unread_) std::this_thread::sleep_for(kGather);
+}
+
+void Worker::ReadSlot(Slot& slot) {
+  slot.unread = false;
+  ReadMonitor(slot);
+  slot.unread |= ReadEvents(slot);
+  slot.unread |= ReadReplay(slot);
+  ServeReplay(slot);
+  unread_ |= slot.unread;
 }
 
 void Worker::ReadMonitor(Slot& slot) {
-  while (true) {
+  while (slot.monitor) {
     switch (NextMonitorEvent(slot.monitor)) {
       case MonitorEvent::kConnected:
         slot.redial_at.reset();
@@ -259,9 +290,11 @@ void Worker::Deliver(Slot& slot, const ZmqMessage& message) {
 }
 
 bool Worker::ReadEvents(Slot& slot) {
+  if (!slot.events) return false;
   for (int i = 0; i < kMessagesPerTurn; ++i) {
     ZmqMessage message;
     if (!slot.events.Receive(message)) return false;
+    ++received_;
     if (slot.redial_at) slot.redial_at = clock_.Now() + options_.redial_after;
     Deliver(slot, message);
   }
@@ -269,7 +302,7 @@ bool Worker::ReadEvents(Slot& slot) {
 }
 
 void Worker::ReadBoundMonitor() {
-  while (true) {
+  while (bound_monitor_) {
     int connection = -1;
     const MonitorEvent event = NextMonitorEvent(bound_monitor_, &connection);
     if (event == MonitorEvent::kNone) return;
@@ -278,12 +311,14 @@ void Worker::ReadBoundMonitor() {
 }
 
 bool Worker::ReadBound() {
+  if (!bound_) return false;
   for (int i = 0; i < kMessagesPerTurn; ++i) {
     ZmqMessage message;
     if (!bound_.Receive(message)) {
       connections_.Drained(clock_.Now());
       return false;
     }
+    ++received_;
     const auto frames = message.frames();
     const auto answer =
         identity_.Find(frames.empty() ? std::string_view() : frames[0], message.peer_address());
@@ -310,6 +345,7 @@ bool Worker::ReadBound() {
     }
     slot->second->publisher->OnConnected(clock_.Now());
     Deliver(*slot->second, message);
+    ServeReplay(*slot->second);
   }
   return true;
 }
@@ -317,7 +353,7 @@ bool Worker::ReadBound() {
 void Worker::ServeReplay(Slot& slot) {
   if (slot.wanted_replay) {
     const uint64_t first = *std::exchange(slot.wanted_replay, std::nullopt);
-    slot.replay.Close();
+    Close(slot.replay);
     const auto open = [&]() -> Status {
       // No high-water mark: the engine's ROUTER would drop what does not fit.
       WP_TRY(slot.replay, ZmqSocket::Open(context_, ZMQ_DEALER,
@@ -325,30 +361,34 @@ void Worker::ServeReplay(Slot& slot) {
       WP_RETURN_IF_ERROR(slot.replay.Connect(slot.replay_address));
       if (!slot.replay.Send(kv::ReplayRequestFrames(first)))
         return Fail(Code::kUnavailable, "replay request not sent");
+      Watch(slot.replay, IdOf(slot));
+      slot.unread = unread_ = true;
       return {};
     };
     slot.replay_deadline = clock_.Now() + options_.replay_timeout;
     if (!open()) {
       metrics_.ZmqErrors(PodOf(slot), "replay-connect").Add();
-      slot.replay.Close();
+      Close(slot.replay);
       slot.publisher->OnReplayFailed(clock_.Now());
     }
     return;
   }
   if (!slot.replay) return;
   if (!slot.publisher->replaying()) {
-    slot.replay.Close();
+    Close(slot.replay);
   } else if (clock_.Now() >= slot.replay_deadline) {
     metrics_.ZmqErrors(PodOf(slot), "replay-incomplete").Add();
-    slot.replay.Close();
+    Close(slot.replay);
     slot.publisher->OnReplayFailed(clock_.Now());
   }
 }
 
-void Worker::ReadReplay(Slot& slot) {
-  for (int i = 0; i < kMessagesPerTurn && slot.publisher->replaying() && !slot.wanted_replay; ++i) {
+bool Worker::ReadReplay(Slot& slot) {
+  if (!slot.replay) return false;
+  for (int i = 0; i < kMessagesPerTurn; ++i) {
+    if (!slot.publisher->replaying() || slot.wanted_replay) return false;  // about to be closed
     ZmqMessage message;
-    if (!slot.replay.Receive(message)) return;
+    if (!slot.replay.Receive(message)) return false;
     slot.replay_deadline = clock_.Now() + options_.replay_timeout;
     const auto reply = kv::ParseReplayReply(message.frames());
     if (!reply || message.overlong()) {
@@ -360,16 +400,24 @@ void Worker::ReadReplay(Slot& slot) {
       slot.publisher->OnReplayed(reply->sequence, reply->payload, clock_.Now());
     }
   }
+  return true;
 }
 
 void Worker::Tick() {
   const TimePoint now = clock_.Now();
   next_tick_ = now + kTickInterval;
+  const bool sweep = now >= next_sweep_;
+  if (sweep) {
+    next_sweep_ = now + kSweepInterval;
+    ReadBoundMonitor();
+  }
   double depth = 0;
-  if (bound_) ReadBound();  // also tells that nothing waits
+  bound_unread_ |= ReadBound();  // also tells that nothing waits
   for (const auto& slot : slots_) {
     slot->publisher->OnTick(now);
     Redial(*slot);
+    if (sweep) ReadSlot(*slot);
+    ServeReplay(*slot);
     depth += static_cast<double>(slot->publisher->kept_messages());
     if (!slot->publisher->watch().SilenceBegins(now, options_.silent_after)) continue;
     if (slot->events_address.empty() && !bound_) continue;  // it is we who do not listen

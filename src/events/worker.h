@@ -31,6 +31,7 @@ struct Slot {
   ZmqSocket events, monitor, replay;
   TimePoint replay_deadline{};
   std::optional<TimePoint> redial_at;  // while not connected
+  bool unread = false;                 // a socket may hold messages that nothing will tell of
 };
 
 class Worker {
@@ -59,14 +60,17 @@ class Worker {
   void RunCommands() EXCLUDES(mutex_);
   void Run();
   void Poll();
+  void Watch(const ZmqSocket& socket, uint64_t what);
+  void Close(ZmqSocket& socket);
   void Open(Slot& slot);
   void CloseSockets(Slot& slot);
   void CloseBound();
   void Redial(Slot& slot);
+  void ReadSlot(Slot& slot);
   void ReadMonitor(Slot& slot);
-  // Both: true when messages may be left over.
+  // All three: true when messages may be left over.
   bool ReadEvents(Slot& slot);
-  void ReadReplay(Slot& slot);
+  bool ReadReplay(Slot& slot);
   void ServeReplay(Slot& slot);
   bool ReadBound();
   void ReadBoundMonitor();
@@ -87,7 +91,12 @@ class Worker {
   uint64_t monitors_ = 0;
   double shown_depth_ = 0;
   TimePoint next_tick_{};
-  int wake_ = -1;  // eventfd
+  TimePoint next_sweep_{};
+  uint64_t received_ = 0;     // live messages
+  bool unread_ = true;        // of any slot
+  bool bound_unread_ = true;  // of the bound socket
+  int wake_ = -1;             // eventfd
+  int epoll_ = -1;
   Mutex mutex_;
   std::vector<std::function<void()>> commands_ GUARDED_BY(mutex_);
   bool stopping_ GUARDED_BY(mutex_) = false;

@@ -104,6 +104,13 @@ uint16_t ZmqSocket::bound_port() const {
   return port ? static_cast<uint16_t>(*port) : 0;
 }
 
+int ZmqSocket::descriptor() const {
+  int descriptor = -1;
+  size_t size = sizeof descriptor;
+  zmq_getsockopt(handle_, ZMQ_FD, &descriptor, &size);
+  return descriptor;
+}
+
 bool ZmqSocket::Receive(ZmqMessage& message) {
   message.count_ = 0;
   message.overlong_ = false;

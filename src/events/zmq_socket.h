@@ -67,6 +67,8 @@ class ZmqSocket {
   // Queues all frames or nothing; false when the queue is full.
   bool Send(std::span<const std::string> frames);
   void Close();
+  // Readable when something comes after everything was received; see zmq_getsockopt, ZMQ_FD.
+  int descriptor() const;
   void* handle() const { return handle_; }
   explicit operator bool() const { return handle_ != nullptr; }
 
