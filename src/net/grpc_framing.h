@@ -38,7 +38,8 @@ class GrpcMessageReader {
   std::string_view message_;
 };
 
-// Appends the five bytes in front of a message of `size` bytes.
+inline constexpr size_t kGrpcPrefix = 5;
+// Appends the bytes in front of a message of `size` bytes.
 void AppendGrpcPrefix(std::string& out, size_t size);
 // Percent-encoding of grpc-message: printable ASCII but '%' stays.
 std::string EncodeGrpcMessage(std::string_view text);

@@ -170,6 +170,7 @@ void Http2Stream::Respond() {
 
 void Http2Stream::Send(std::string_view message) {
   if (finished_) return;
+  out_.reserve(out_.size() + kGrpcPrefix + message.size());
   AppendGrpcPrefix(out_, message.size());
   out_.append(message);
   if (queued_bytes() >= session_.options_.low_water_bytes) above_low_water_ = true;
