@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <thread>
+
 #include "base/log.h"
 #include "routing/director_testing.h"
 #include "routing/matching.h"
@@ -184,6 +187,47 @@ TEST_F(DirectorTest, RoutesByLoadAndSaysSoWhereThereAreNoTokens) {
       std::string::npos);
   EXPECT_EQ(director_.Prepare("r", prompt::Api::kCompletions, "{").error().code,
             Code::kInvalidArgument);
+}
+
+TEST_F(DirectorTest, ManyThreadsDecideWhileTheFleetChanges) {
+  StoreAt("b", Tokens(160));
+  const std::string body = Body(Tokens(200));
+  std::atomic<int> left{3};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 3; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 200; ++i) {
+        Outcome outcome = Route(body, fmt::format("{}-{}", t, i));
+        outcome.ResponseHead(200, true);
+        outcome.BodyChunk(10);
+        outcome.Usage(200, 160, 1);
+        if (i % 3 == 0) {
+          outcome.AnswerUnseen();
+        } else if (i % 3 == 1) {
+          outcome.Finish(200);
+        }
+      }
+      --left;
+    });
+  }
+  while (left > 0) {
+    clock_.Advance(20ms);
+    fleet_.UpdateForTest(IdOf("a"), [this](fleet::Endpoint& endpoint) {
+      endpoint.load.at = clock_.Now();
+      ++endpoint.load.kv_blocks;
+    });
+    director_.Tick();
+    for (const DecisionRecord& record : director_.NewestRecords(5))
+      EXPECT_EQ(record.endpoints.size(), 2u);
+    EXPECT_LE(director_.Predictions(IdOf("b")).exact, 600u);
+  }
+  for (std::thread& thread : threads) thread.join();
+  fleet_.SetEndpoints({});
+  director_.Tick();
+  EXPECT_EQ(director_.FindRecord("2-199")->endpoints.size(), 2u);
+  EXPECT_TRUE(Rendered(
+      "llm_d_epp_request_running{fairness_id=\"default-flow\",model_name=\"m\",priority=\"0\","
+      "target_model_name=\"m\"} 0"));
 }
 
 class DataParallelTest : public DirectorTest {
