@@ -190,12 +190,16 @@ struct Encoder::Impl {
     key.clear();
     scratch.open.clear();
     for (const PlainBody::Part& part : body.parts) {
-      if (part.is_text && open_text.IsOpen(part.text)) {
+      const std::string_view raw = part.text.bytes;
+      const auto open = part.is_text ? open_text.OpenPart(part.text) : std::nullopt;
+      if (key.size() + raw.size() - (open ? open->bytes.size() : 0) > kMaxShapeKey) return nullptr;
+      if (open) {
+        key.append(raw.data(), open->bytes.data());
         key += '\x01';  // which JSON never holds
-        scratch.open.push_back(part.text);
+        key.append(open->bytes.data() + open->bytes.size(), raw.data() + raw.size());
+        scratch.open.push_back(*open);
       } else {
-        if (key.size() + part.text.bytes.size() > kMaxShapeKey) return nullptr;
-        key += part.text.bytes;
+        key += raw;
       }
     }
     if (scratch.open.empty() || scratch.open.size() > kMaxShapeTexts) return nullptr;

@@ -60,6 +60,24 @@ bool EndsWithSpace(const RawText& text) {
   return IsSpace(FirstCharacter(raw.substr(start)));
 }
 
+// The bytes of one blank, tab or line end, as itself or as its short escape, at the start or at the
+// end of `raw`; 0: there is none.
+size_t LeadingBlank(std::string_view raw) {
+  if (raw.starts_with(' ')) return 1;
+  for (const std::string_view escape : {"\\n", "\\r", "\\t"}) {
+    if (raw.starts_with(escape)) return 2;
+  }
+  return 0;
+}
+
+size_t TrailingBlank(std::string_view raw) {
+  if (raw.ends_with(' ')) return 1;
+  for (const std::string_view escape : {"\\n", "\\r", "\\t"}) {
+    if (raw.ends_with(escape) && BeginsEscape(raw, raw.size() - 2)) return 2;
+  }
+  return 0;
+}
+
 // Whether an escape of `text` may stand for `c`.
 bool MayEscape(const RawText& text, char c) {
   const std::string_view raw = text.bytes;
@@ -119,9 +137,16 @@ bool OpenText::MayHoldMark(const RawText& text) const {
   return false;
 }
 
-bool OpenText::IsOpen(const RawText& text) const {
-  return opaque_ && !text.bytes.empty() && !BeginsWithSpace(text.bytes) && !EndsWithSpace(text) &&
-         !MayHoldMark(text);
+std::optional<RawText> OpenText::OpenPart(const RawText& text) const {
+  if (!opaque_) return std::nullopt;
+  RawText part = text;
+  std::string_view& raw = part.bytes;
+  while (const size_t blank = LeadingBlank(raw)) raw.remove_prefix(blank);
+  while (const size_t blank = TrailingBlank(raw)) raw.remove_suffix(blank);
+  // Other white space at the ends is rare; marks may hold blanks.
+  if (raw.empty() || BeginsWithSpace(raw) || EndsWithSpace(part) || MayHoldMark(text))
+    return std::nullopt;
+  return part;
 }
 
 }  // namespace warmpath::prompt

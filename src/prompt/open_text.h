@@ -2,6 +2,7 @@
 // from the inside of their JSON strings. Immutable; any thread.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,8 +16,11 @@ class OpenText {
  public:
   explicit OpenText(const Tokenizer::ContentRules& rules);
 
-  // False also where that is costly to tell. `text` is UTF-8 with well-formed escapes.
-  bool IsOpen(const RawText& text) const;
+  // What of `text` may be put in where a stand-in came out: all of it but the blanks and line ends
+  // around it. A template may take those off, and does so around a stand-in as well. Nullopt where
+  // it holds a mark, also where that is costly to tell, and where nothing is left. `text` is UTF-8
+  // with well-formed escapes.
+  std::optional<RawText> OpenPart(const RawText& text) const;
 
  private:
   struct Marks {

@@ -57,8 +57,9 @@ class Tokenizer {
   // fails, so does the other. A stand-in meets the conditions below itself, is made of ASCII
   // letters and digits that the body, the template and its special tokens do not hold, and no
   // stand-in is part of another (end each with the same letter after its number). Texts that do
-  // not meet the conditions stay in the body as they are. Says nothing of bodies with
-  // continue_final_message.
+  // not meet the conditions stay in the body as they are. White space at the ends of a text may
+  // stay in the body around the stand-in: what becomes of it does not depend on what it surrounds.
+  // Says nothing of bodies with continue_final_message.
   struct ContentRules {
     // A text that is neither empty nor begins or ends with white space (Python's str.isspace) and
     // holds none of `marks` comes out as it went in, any number of times or not at all, and
