@@ -40,7 +40,7 @@ def take(report):
 
 def machine():
     model = next((line.split(":")[1].strip() for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "unknown")
-    return {"cpu": model, "cores": os.cpu_count(), "kernel": platform.release(), "date": time.strftime("%Y-%m-%d", time.gmtime())}
+    return {"cpu": model, "cores": os.cpu_count(), "kernel": ".".join(platform.release().split(".")[:2]), "date": time.strftime("%Y-%m-%d", time.gmtime())}
 
 
 # Plots.

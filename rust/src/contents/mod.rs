@@ -385,33 +385,3 @@ fn bodies<'t, 's>(stmt: &'t Stmt<'s>) -> Vec<&'t [Stmt<'s>]> {
         _ => Vec::new(),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn marks(source: &str) -> Result<Vec<String>, String> {
-        read(source, false).map(|marks| marks.into_iter().collect())
-    }
-
-    #[test]
-    fn models() {
-        for name in ["qwen3", "llama3", "llama3_1", "deepseek_v3", "gemma3"] {
-            let dir = format!("/work/main/.deps/tokenizers/{name}");
-            let templates = Templates::load(dir.as_ref()).unwrap();
-            for (source, parts) in templates.sources().unwrap() {
-                eprintln!("{name} parts={parts} {:?}", read(&source, parts));
-            }
-            let t = std::time::Instant::now();
-            let rules = Rules::of(&templates);
-            eprintln!(
-                "{name}: {} {:?} {} {:?}",
-                rules.opaque,
-                rules.marks,
-                rules.reason,
-                t.elapsed()
-            );
-        }
-        let _ = marks("");
-    }
-}
