@@ -451,6 +451,29 @@ TEST_F(ManagerTest, ADialledSuccessorStartsWithoutItsPredecessorsBlocks) {
   EXPECT_EQ(index_.stats().entries, 1u);
 }
 
+// An engine that dies in the moment its endpoint is removed takes no other with it.
+TEST_F(ManagerTest, EnginesDyingAsTheyAreRemovedLeaveTheOthersHeard) {
+  FakeEngine stays(1);
+  stays.Bind();
+  Make();
+  const auto one = Endpoint(1, 8000, stays.port());
+  Set({one});
+  stays.AwaitSubscriber();
+  for (uint32_t round = 0; round < 50; ++round) {
+    auto leaves = std::make_unique<FakeEngine>(2);
+    leaves->Bind();
+    Set({one, Endpoint(2 + round, 8000, leaves->port())});
+    leaves->AwaitSubscriber();
+    leaves->Publish(0);
+    ASSERT_TRUE(Eventually([&] { return Resident({2 + round, 0}, 2) == 1; }));
+    Set({one});
+    ASSERT_TRUE(Eventually([&] { return Resident({2 + round, 0}, 2) == 0; }));
+    leaves.reset();
+    stays.Publish(round);
+    ASSERT_TRUE(Eventually([&] { return Resident({1, 0}, 1) == round + 1; })) << round;
+  }
+}
+
 // A thousand dialled endpoints, one of which changes: the others keep their sockets.
 TEST_F(ManagerTest, AChangeAmongManyTouchesOnlyWhatChanged) {
   FakeEngine engine(1);

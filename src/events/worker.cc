@@ -111,11 +111,16 @@ void Worker::Stop() {
   CloseBound();
 }
 
+// The monitor's end goes last: with nobody to hear it, a monitored socket's word on a lost connection
+// would hold ZMQ's one I/O thread, and every connection with it, forever.
+void Worker::Close(ZmqSocket& socket, ZmqSocket& monitor) {
+  socket.StopMonitor();
+  Close(socket);
+  Close(monitor);
+}
+
 void Worker::CloseBound() {
-  if (!bound_) return;
-  bound_.StopMonitor();
-  Close(bound_);
-  Close(bound_monitor_);
+  Close(bound_, bound_monitor_);
 }
 
 void Worker::Unbind() {
@@ -182,15 +187,13 @@ void Worker::Run() {
 }
 
 void Worker::CloseSockets(Slot& slot) {
-  Close(slot.monitor);
-  Close(slot.events);
+  Close(slot.events, slot.monitor);
   Close(slot.replay);
 }
 
 void Worker::Redial(Slot& slot) {
   if (!slot.redial_at || clock_.Now() < *slot.redial_at) return;
-  Close(slot.monitor);
-  Close(slot.events);
+  Close(slot.events, slot.monitor);
   Open(slot);
 }
 
@@ -219,8 +222,7 @@ void Worker::Open(Slot& slot) {
     metrics_.ZmqErrors(PodOf(slot), "connect").Add();
     WP_LOG(kError, "events", "cannot subscribe to an engine's events", {"endpoint", PodOf(slot)},
            {"address", slot.events_address}, {"error", status.error().message});
-    Close(slot.monitor);
-    Close(slot.events);
+    Close(slot.events, slot.monitor);
   }
 }
 

@@ -62,6 +62,7 @@ class Worker {
   void Poll();
   void Watch(const ZmqSocket& socket, uint64_t what);
   void Close(ZmqSocket& socket);
+  void Close(ZmqSocket& socket, ZmqSocket& monitor);
   void Open(Slot& slot);
   void CloseSockets(Slot& slot);
   void CloseBound();

@@ -87,6 +87,7 @@ Result<ZmqSocket> ZmqSocket::Monitor(void* context, const std::string& name) {
   if (monitor == nullptr) return ZmqError("opening a ZMQ socket");
   ZmqSocket out(monitor);
   SetInt(monitor, ZMQ_LINGER, 0);
+  SetInt(monitor, ZMQ_RCVHWM, 0);  // a full queue would hold ZMQ's I/O thread
   WP_RETURN_IF_ERROR(out.Connect(address));
   return out;
 }

@@ -59,7 +59,7 @@ class ZmqSocket {
   Status Subscribe(std::string_view prefix);
   // A socket that reports this one's connections.
   Result<ZmqSocket> Monitor(void* context, const std::string& name);
-  void StopMonitor();  // before a bound socket and its monitor are closed
+  void StopMonitor();  // before the reporting socket is closed
   uint16_t bound_port() const;
 
   // False when nothing is there.
