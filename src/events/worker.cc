@@ -111,8 +111,8 @@ void Worker::Stop() {
   CloseBound();
 }
 
-// The monitor's end goes last: with nobody to hear it, a monitored socket's word on a lost connection
-// would hold ZMQ's one I/O thread, and every connection with it, forever.
+// The monitor's end goes last: with nobody to hear it, a monitored socket's word on a lost
+// connection would hold ZMQ's one I/O thread, and every connection with it, forever.
 void Worker::Close(ZmqSocket& socket, ZmqSocket& monitor) {
   socket.StopMonitor();
   Close(socket);
