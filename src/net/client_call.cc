@@ -42,7 +42,7 @@ ClientCall::ClientCall(std::shared_ptr<ClientShared> shared, const Url& url, Htt
       tls_(url.tls),
       host_(url.address.ToString()),
       pool_key_(url.tls ? "https://" + host_ : host_),
-      options_(options),
+      options_(std::move(options)),
       handlers_(std::move(handlers)),
       answers_head_(request.method == "HEAD"),
       deadline_(shared_->loop.impl().wheel, [this] { Expired(); }),
@@ -50,15 +50,16 @@ ClientCall::ClientCall(std::shared_ptr<ClientShared> shared, const Url& url, Htt
                                          .max_headers = kMaxResponseHeaders})) {
   if (!IsSendable(request)) invalid_ = "the request's method or target is malformed";
   std::optional<uint64_t> length;
-  if (options.streamed_body) {
+  if (options_.streamed_body) {
     body_ = std::make_shared<const std::string>();
-    length = options.streamed_body->length;
+    length = options_.streamed_body->length;
     upload_.emplace();
     upload_->chunked = !length;
     upload_->left = length.value_or(0);
   } else {
-    body_ = options.shared_body ? options.shared_body
-                                : std::make_shared<const std::string>(std::move(request.body));
+    // Whoever shares it sees by its use count that it was let go.
+    body_ = options_.shared_body ? std::move(options_.shared_body)
+                                 : std::make_shared<const std::string>(std::move(request.body));
     length = body_->size();
   }
   AppendRequestHead(head_, request, length, url.base_path, host_);

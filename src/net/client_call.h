@@ -88,7 +88,7 @@ class ClientCall : public std::enable_shared_from_this<ClientCall> {
   const bool tls_;
   const std::string host_;      // as in Host
   const std::string pool_key_;  // plaintext and TLS apart
-  const CallOptions options_;
+  CallOptions options_;         // but for the body
   CallHandlers handlers_;
   std::string invalid_;  // why the request cannot be sent
   std::string head_;

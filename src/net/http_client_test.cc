@@ -158,6 +158,20 @@ TEST_F(HttpClientTest, SendsLargeBodiesUnchanged) {
   EXPECT_TRUE(received == sent);
 }
 
+TEST_F(HttpClientTest, ASharedBodyIsLetGoBeforeTheAnswersHead) {
+  Serve([&](std::shared_ptr<HttpExchange> exchange) { exchange->Respond(200, {}, "ok"); });
+  CallOptions options;
+  options.shared_body = std::make_shared<const std::string>(100'000, 'x');
+  const std::weak_ptr<const std::string> body = options.shared_body;
+  std::atomic<long> holders{-1};
+  Seen seen;
+  CallHandlers handlers = seen.Handlers();
+  handlers.on_head = [&](HttpResponseHead) { holders = body.use_count(); };
+  loop_.Run([&] { call_ = client_->Send(url_, Get(), std::move(options), std::move(handlers)); });
+  ASSERT_TRUE(Eventually([&] { return seen.Done(); }));
+  EXPECT_EQ(holders, 0);
+}
+
 TEST_F(HttpClientTest, ReadsBodiesThatEndWithTheConnection) {
   ScriptedServer server({"HTTP/1.0 200 OK\r\n\r\nall of it"});
   Seen seen;
