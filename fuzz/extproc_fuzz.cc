@@ -1,6 +1,7 @@
 // ext_proc streams: a byte of options, then messages, each behind its length (two bytes, little
 // endian); lengths from 0xfff0 on are events of the stream instead. Whatever comes, answers are
-// well formed, an ended stream is silent, and nothing stays booked or buffered.
+// well formed, an ended stream is silent, and nothing stays booked or buffered; and messages are
+// read as the message classes read them.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -12,6 +13,7 @@
 
 #include "base/log.h"
 #include "extproc/exchange.h"
+#include "extproc/request_message.h"
 
 namespace warmpath::extproc {
 namespace {
@@ -118,6 +120,42 @@ class CheckingSink final : public Sink {
   std::function<void()> done_;
 };
 
+void RequireHeaders(const pb::HttpHeaders& expected, const RequestMessage& message) {
+  const auto& headers = expected.headers().headers();
+  Require(message.headers().size() == static_cast<size_t>(headers.size()));
+  for (int i = 0; i < headers.size(); ++i) {
+    const auto& [name, value] = message.headers()[static_cast<size_t>(i)];
+    Require(name == headers[i].key());
+    Require(value ==
+            (headers[i].raw_value().empty() ? headers[i].value() : headers[i].raw_value()));
+  }
+  Require(message.end_of_stream() == expected.end_of_stream());
+}
+
+void RequireSame(std::string_view bytes) {
+  pb::ProcessingRequest expected;
+  RequestMessage message;
+  // What one of them alone refuses (groups; metadata that nobody asks for) says nothing.
+  if (!message.Read(bytes) ||
+      !expected.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+    return;
+  }
+  if (expected.has_request_headers()) RequireHeaders(expected.request_headers(), message);
+  if (expected.has_response_headers()) RequireHeaders(expected.response_headers(), message);
+  for (const auto* body : {expected.has_request_body() ? &expected.request_body() : nullptr,
+                           expected.has_response_body() ? &expected.response_body() : nullptr}) {
+    if (body == nullptr) continue;
+    Require(message.body() == body->body() && message.end_of_stream() == body->end_of_stream());
+  }
+  Require((message.kind() == RequestMessage::Kind::kNone) ==
+          (expected.request_case() == pb::ProcessingRequest::REQUEST_NOT_SET));
+  Require(message.modes().has_value() == expected.has_protocol_config());
+  if (message.modes()) {
+    Require(message.modes()->request == expected.protocol_config().request_body_mode());
+    Require(message.modes()->response == expected.protocol_config().response_body_mode());
+  }
+}
+
 void Play(std::string_view input) {
   static World world;
   if (input.empty()) return;
@@ -149,6 +187,7 @@ void Play(std::string_view input) {
           exchange.OnGone();
           break;
         default:
+          RequireSame(input.substr(0, length));
           exchange.OnMessage(input.substr(0, length));
           input.remove_prefix(std::min(length, input.size()));
       }

@@ -13,6 +13,7 @@ namespace warmpath::extproc {
 namespace {
 
 using net::GrpcStatus;
+using Kind = RequestMessage::Kind;
 
 constexpr std::string_view kSaturated = "rejected-saturated";
 constexpr char kMemoryCode[] = "too_many_request_bodies";
@@ -37,60 +38,59 @@ Exchange::~Exchange() {
 
 void Exchange::OnMessage(std::string_view bytes) {
   if (ended_ || observing_) return;
-  Scratch scratch;
-  auto* const message = scratch.Make<pb::ProcessingRequest>();
-  if (bytes.size() > INT32_MAX ||
-      !message->ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+  RequestMessage message;
+  if (!message.Read(bytes)) {
     return Violation(GrpcStatus::kInvalidArgument, "not a ProcessingRequest");
   }
-  if (std::exchange(first_, false) && !ReadConfiguration(*message)) return;
-  switch (message->request_case()) {
-    case pb::ProcessingRequest::kRequestHeaders:
-      return OnRequestHeaders(*message);
-    case pb::ProcessingRequest::kRequestBody:
-      return OnRequestBody(*message);
-    case pb::ProcessingRequest::kRequestTrailers:
+  if (std::exchange(first_, false) && !ReadConfiguration(message)) return;
+  switch (message.kind()) {
+    case Kind::kRequestHeaders:
+      return OnRequestHeaders(message);
+    case Kind::kRequestBody:
+      return OnRequestBody(message);
+    case Kind::kRequestTrailers:
       return OnRequestTrailers();
-    case pb::ProcessingRequest::kResponseHeaders:
-    case pb::ProcessingRequest::kResponseBody:
-    case pb::ProcessingRequest::kResponseTrailers:
-      return OnResponse(*message);
-    case pb::ProcessingRequest::REQUEST_NOT_SET:
+    case Kind::kResponseHeaders:
+    case Kind::kResponseBody:
+    case Kind::kResponseTrailers:
+      return OnResponse(message);
+    case Kind::kNone:
       return Violation(GrpcStatus::kInvalidArgument, "a message without content");
   }
 }
 
 // False: the stream goes no further.
-bool Exchange::ReadConfiguration(const pb::ProcessingRequest& message) {
+bool Exchange::ReadConfiguration(const RequestMessage& message) {
   if (message.observability_mode()) {
     observing_ = true;
     return false;
   }
   // Proxies that do not tell are older than the field and speak full duplex, the one mode the
   // endpoint picker protocol defines.
-  if (!message.has_protocol_config()) return true;
-  request_mode_ = message.protocol_config().request_body_mode();
-  response_mode_ = message.protocol_config().response_body_mode();
-  for (const pb::BodySendMode mode : {request_mode_, response_mode_}) {
+  if (!message.modes()) return true;
+  const auto [request, response] = *message.modes();
+  for (const int mode : {request, response}) {
     if (mode == pb::GRPC || !pb::BodySendMode_IsValid(mode)) {
       Violation(GrpcStatus::kUnimplemented, "this body mode is not supported");
       return false;
     }
   }
+  request_mode_ = static_cast<pb::BodySendMode>(request);
+  response_mode_ = static_cast<pb::BodySendMode>(response);
   return true;
 }
 
-void Exchange::OnRequestHeaders(const pb::ProcessingRequest& message) {
+void Exchange::OnRequestHeaders(const RequestMessage& message) {
   if (state_ != State::kStart) {
     return Violation(GrpcStatus::kInvalidArgument, "request headers twice");
   }
-  auto head = ReadRequestHead(message.request_headers(), shared_.options.conformance_headers);
+  auto head = ReadRequestHead(message, shared_.options.conformance_headers);
   if (!head) return Violation(GrpcStatus::kResourceExhausted, "too many request headers");
   pending_ = std::make_unique<Pending>();
   pending_->head = std::move(*head);
   ReadSubsetHint(message);
   state_ = State::kBuffering;
-  if (message.request_headers().end_of_stream()) return DecideByLoad(Look::kNoBody);
+  if (message.end_of_stream()) return DecideByLoad(Look::kNoBody);
   if (!duplex() && request_mode_ != pb::BUFFERED) return DecideByLoad(Look::kTooLate);
 
   const auto kind = KindOfBody(pending_->head.path, shared_.options.parsers);
@@ -113,28 +113,27 @@ void Exchange::OnRequestHeaders(const pb::ProcessingRequest& message) {
   if (!duplex()) SendEmptyReply(message);
 }
 
-void Exchange::OnRequestBody(const pb::ProcessingRequest& message) {
-  const pb::HttpBody& part = message.request_body();
+void Exchange::OnRequestBody(const RequestMessage& message) {
   switch (state_) {
     case State::kStart:
       return Violation(GrpcStatus::kInvalidArgument, "request body before its headers");
     case State::kBuffering:
       ReadSubsetHint(message);
-      return Buffer(part);
+      return Buffer(message);
     case State::kStreaming: {
-      std::string_view rest = part.body();
+      std::string_view rest = message.body();
       do {
         const std::string_view piece = rest.substr(0, kMaxChunk);
         rest.remove_prefix(piece.size());
-        sink_.Send(StreamedBody(Direction::kRequest, piece, part.end_of_stream() && rest.empty()));
+        SendStreamed(sink_, Direction::kRequest, piece, message.end_of_stream() && rest.empty());
       } while (!rest.empty());
       if (sink_.queued_bytes() > kSendAhead) sink_.SetReading(false);
-      if (part.end_of_stream()) RequestDone();
+      if (message.end_of_stream()) RequestDone();
       return;
     }
     case State::kUnbuffered:
       SendEmptyReply(message);
-      if (part.end_of_stream()) RequestDone();
+      if (message.end_of_stream()) RequestDone();
       return;
     case State::kDeciding:
     case State::kEchoing:
@@ -169,14 +168,14 @@ void Exchange::OnRequestTrailers() {
   }
 }
 
-void Exchange::OnResponse(const pb::ProcessingRequest& message) {
+void Exchange::OnResponse(const RequestMessage& message) {
   const char* wrong = nullptr;
   if (state_ == State::kStart) {
     wrong = "a response before its request";
-  } else if (message.has_response_headers()) {
+  } else if (message.kind() == Kind::kResponseHeaders) {
     wrong = response_.OnHeaders(message, response_mode_, outcome_);
-  } else if (message.has_response_body()) {
-    wrong = response_.OnBody(message.response_body(), response_mode_, outcome_);
+  } else if (message.kind() == Kind::kResponseBody) {
+    wrong = response_.OnBody(message, response_mode_, outcome_);
     if (sink_.queued_bytes() > kSendAhead) sink_.SetReading(false);
   } else {
     wrong = response_.OnTrailers(outcome_);
@@ -186,10 +185,10 @@ void Exchange::OnResponse(const pb::ProcessingRequest& message) {
   if (response_.complete()) EndIfHalfClosed();
 }
 
-void Exchange::ReadSubsetHint(const pb::ProcessingRequest& message) {
+void Exchange::ReadSubsetHint(const RequestMessage& message) {
   RequestHead& head = pending_->head;
   if (!shared_.options.use_subset_hint || head.test_selection) return;
-  if (auto subset = ReadSubset(message.metadata_context())) {
+  if (auto subset = ReadSubset(message)) {
     head.attributes.subset = std::move(*subset);
   }
 }
@@ -215,7 +214,7 @@ void Exchange::OnGone() {
 
 // ---- deciding
 
-void Exchange::Buffer(const pb::HttpBody& part) {
+void Exchange::Buffer(const RequestMessage& part) {
   BodyBuffer& body = *pending_->body;
   if (part.body().size() > shared_.options.max_request_body - body.size()) {
     return Refuse(routing::ApiError{413, "The request body is too large.", "request_too_large"});
@@ -326,48 +325,39 @@ bool Exchange::Place(routing::Prepared& prepared) {
 
 // ---- answering
 
-// Headers set and removed, but for the control headers, of which `removed` names those that remain
-// to be removed: the constant list where none of them is set here.
-std::string_view Exchange::FillMutation(pb::HeaderMutation& mutation, std::string_view destination,
-                                        std::optional<size_t> content_length) const {
+std::string_view Exchange::Changes(std::string_view destination,
+                                   std::optional<size_t> content_length) const {
+  thread_local HeaderChanges changes;
   const RequestHead& head = pending_->head;
-  SetHeader(mutation, kDestinationHeader, destination);
-  if (head.own_request_id) SetHeader(mutation, "x-request-id", head.request_id);
-  if (content_length) SetHeader(mutation, "content-length", std::to_string(*content_length));
+  changes.Clear();
+  changes.Set(kDestinationHeader, destination);
+  if (head.own_request_id) changes.Set("x-request-id", head.request_id);
+  if (content_length) changes.Set("content-length", std::to_string(*content_length));
   bool control_set = false;
   if (outcome_->pin_rank()) {
-    SetHeader(mutation, "x-data-parallel-rank", std::to_string(outcome_->rank()));
+    changes.Set("x-data-parallel-rank", std::to_string(outcome_->rank()));
     control_set = true;
   }
   const scheduling::PickEffects& effects = outcome_->effects();
   for (const auto& [name, value] : effects.request_headers) {
-    SetHeader(mutation, ToLower(name), value);
+    changes.Set(ToLower(name), value);
     control_set = true;  // perhaps
   }
-
-  const int set = mutation.set_headers_size();
-  const auto remove = [&mutation, set](std::string_view name) {
-    for (int i = 0; i < set; ++i) {
-      if (mutation.set_headers(i).header().key() == name) return;
-    }
-    mutation.add_remove_headers()->assign(name);
-  };
-  for (const std::string& name : head.unwanted) remove(name);
-  for (const std::string& name : effects.remove_request_headers) remove(ToLower(name));
+  for (const std::string& name : head.unwanted) changes.Remove(name);
+  for (const std::string& name : effects.remove_request_headers) changes.Remove(ToLower(name));
   static const std::string all_control_headers = RemovedHeaders(ControlHeaders());
-  if (!control_set) return all_control_headers;
-  for (const std::string_view name : ControlHeaders()) remove(name);
-  return {};
+  if (control_set) {
+    for (const std::string_view name : ControlHeaders()) changes.Remove(name);
+  } else {
+    changes.Append(all_control_headers);
+  }
+  return changes.bytes();
 }
 
-void Exchange::FillMetadata(pb::ProcessingResponse& response, std::string_view destination) const {
-  pb::Struct& lb = Nested(*response.mutable_dynamic_metadata(), "envoy.lb");
-  AddField(lb, kDestinationHeader).mutable_string_value()->assign(destination);
-  if (!shared_.options.emit_endpoint_scores) return;
-  pb::Struct& scores = Nested(lb, "x-gateway-destination-endpoint-scores");
-  for (const auto& [name, score] : outcome_->scores()) {
-    AddField(scores, name).set_number_value(score);
-  }
+std::string Exchange::Metadata(std::string_view destination) const {
+  if (!shared_.options.emit_endpoint_scores) return DestinationMetadata(destination, nullptr);
+  const Scores scores = outcome_->scores();
+  return DestinationMetadata(destination, &scores);
 }
 
 std::string Exchange::Destination() const {
@@ -377,13 +367,8 @@ std::string Exchange::Destination() const {
 }
 
 void Exchange::SendHeadersReply(std::optional<size_t> content_length) {
-  Scratch scratch;
-  auto* const mutation = scratch.Make<pb::HeaderMutation>();
-  auto* const rest = scratch.Make<pb::ProcessingResponse>();
   const std::string destination = Destination();
-  const std::string_view removed = FillMutation(*mutation, destination, content_length);
-  FillMetadata(*rest, destination);
-  sink_.Send(HeadersReply(*mutation, removed, *rest));
+  sink_.Send(HeadersReply(Changes(destination, content_length), Metadata(destination)));
 }
 
 void Exchange::SendBufferedReply(bool rewritten) {
@@ -392,35 +377,21 @@ void Exchange::SendBufferedReply(bool rewritten) {
   pb::CommonResponse& common = *reply->mutable_request_body()->mutable_response();
   const std::string_view body = pending_->body->view();
   const std::string destination = Destination();
-  pb::HeaderMutation& mutation = *common.mutable_header_mutation();
-  const std::string_view removed =
-      FillMutation(mutation, destination, rewritten ? std::optional(body.size()) : std::nullopt);
-  mutation.MergeFromString(std::string(removed));
+  const std::string_view changes =
+      Changes(destination, rewritten ? std::optional(body.size()) : std::nullopt);
+  common.mutable_header_mutation()->ParseFromString(std::string(changes));
   common.set_clear_route_cache(true);
-  FillMetadata(*reply, destination);
+  reply->mutable_dynamic_metadata()->ParseFromString(Metadata(destination));
   if (rewritten) common.mutable_body_mutation()->mutable_body()->assign(body);
   sink_.Send(Serialize(*reply));
   if (pending_->trailers) SendTrailersReply();
   RequestDone();
 }
 
-void Exchange::SendEmptyReply(const pb::ProcessingRequest& message) {
-  Scratch scratch;
-  auto* const reply = scratch.Make<pb::ProcessingResponse>();
-  if (message.has_request_headers()) {
-    reply->mutable_request_headers();
-  } else {
-    reply->mutable_request_body();
-  }
-  sink_.Send(Serialize(*reply));
+void Exchange::SendEmptyReply(const RequestMessage& message) {
+  const bool headers = message.kind() == Kind::kRequestHeaders;
+  sink_.Send(EmptyReply(headers ? Phase::kRequestHeaders : Phase::kRequestBody));
   if (sink_.queued_bytes() > kSendAhead) sink_.SetReading(false);
-}
-
-void Exchange::SendTrailersReply() {
-  Scratch scratch;
-  auto* const reply = scratch.Make<pb::ProcessingResponse>();
-  reply->mutable_request_trailers();
-  sink_.Send(Serialize(*reply));
 }
 
 // Gives the body back as far as the peer takes it.
@@ -431,7 +402,7 @@ void Exchange::Pump() {
     const std::string_view piece = body.substr(pending_->echoed, kMaxChunk);
     pending_->echoed += piece.size();
     const bool last = pending_->echoed == body.size() && !pending_->trailers;
-    sink_.Send(StreamedBody(Direction::kRequest, piece, last));
+    SendStreamed(sink_, Direction::kRequest, piece, last);
   }
   pumping_ = false;
   if (pending_->echoed < body.size()) return;

@@ -22,6 +22,7 @@
 #include "extproc/body_buffer.h"
 #include "extproc/metrics.h"
 #include "extproc/request_head.h"
+#include "extproc/request_message.h"
 #include "extproc/response_phase.h"
 #include "extproc/server.h"
 #include "extproc/sink.h"
@@ -81,14 +82,14 @@ class Exchange {
   };
 
   bool duplex() const { return request_mode_ == pb::FULL_DUPLEX_STREAMED; }
-  bool ReadConfiguration(const pb::ProcessingRequest& message);
-  void OnRequestHeaders(const pb::ProcessingRequest& message);
-  void OnRequestBody(const pb::ProcessingRequest& message);
+  bool ReadConfiguration(const RequestMessage& message);
+  void OnRequestHeaders(const RequestMessage& message);
+  void OnRequestBody(const RequestMessage& message);
   void OnRequestTrailers();
-  void ReadSubsetHint(const pb::ProcessingRequest& message);
-  void OnResponse(const pb::ProcessingRequest& message);
+  void ReadSubsetHint(const RequestMessage& message);
+  void OnResponse(const RequestMessage& message);
 
-  void Buffer(const pb::HttpBody& part);
+  void Buffer(const RequestMessage& part);
   // Why the body is not looked into.
   enum class Look { kNoBody, kNotWanted, kTooLate };
   void DecideByLoad(Look look);
@@ -100,13 +101,14 @@ class Exchange {
   // Nothing is answered yet when it returns false: the request was refused.
   bool Place(routing::Prepared& prepared);
   std::string Destination() const;
-  std::string_view FillMutation(pb::HeaderMutation& mutation, std::string_view destination,
-                                std::optional<size_t> content_length) const;
-  void FillMetadata(pb::ProcessingResponse& response, std::string_view destination) const;
+  // The changes to the request's headers; valid until the thread's next call.
+  std::string_view Changes(std::string_view destination,
+                           std::optional<size_t> content_length) const;
+  std::string Metadata(std::string_view destination) const;
   void SendHeadersReply(std::optional<size_t> content_length);
   void SendBufferedReply(bool rewritten);
-  void SendEmptyReply(const pb::ProcessingRequest& message);
-  void SendTrailersReply();
+  void SendEmptyReply(const RequestMessage& message);
+  void SendTrailersReply() { sink_.Send(EmptyReply(Phase::kRequestTrailers)); }
   void Pump();
   void RequestDone();
   bool BypassesAnswer() const;

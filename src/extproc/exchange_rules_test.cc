@@ -67,7 +67,7 @@ TEST_F(ExchangeTest, ScoresAreToldWhenAskedFor) {
   const auto reply = Hear();
   pb::Struct metadata = reply.dynamic_metadata();
   const pb::Struct& scores =
-      Nested(Nested(metadata, "envoy.lb"), "x-gateway-destination-endpoint-scores");
+      StructIn(StructIn(metadata, "envoy.lb"), "x-gateway-destination-endpoint-scores");
   EXPECT_EQ(scores.fields_size(), 4);
   for (const auto& field : scores.fields()) EXPECT_TRUE(field.value().has_number_value());
 }
@@ -305,23 +305,6 @@ TEST_F(ExchangeTest, APeerThatHasSaidEverythingStillGetsItsAnswers) {
   Say(RequestHeaders(kPost));
   exchange_->OnHalfClose();
   EXPECT_EQ(sink_->finished, GrpcStatus::kCancelled);
-}
-
-TEST(Messages, AStreamedBodyIsWhatTheMessageClassesWouldWrite) {
-  for (const size_t size : {0u, 1u, 127u, 128u, 16'384u, 62'000u}) {
-    for (const bool end_of_stream : {false, true}) {
-      const std::string bytes(size, 'z');
-      pb::ProcessingResponse expected;
-      auto* const streamed = expected.mutable_response_body()
-                                 ->mutable_response()
-                                 ->mutable_body_mutation()
-                                 ->mutable_streamed_response();
-      streamed->set_body(bytes);
-      streamed->set_end_of_stream(end_of_stream);
-      EXPECT_EQ(StreamedBody(Direction::kResponse, bytes, end_of_stream),
-                expected.SerializeAsString());
-    }
-  }
 }
 
 }  // namespace

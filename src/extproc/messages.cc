@@ -2,6 +2,7 @@
 
 #include <google/protobuf/io/coded_stream.h>
 
+#include <bit>
 #include <utility>
 
 namespace warmpath::extproc {
@@ -10,6 +11,7 @@ namespace {
 using google::protobuf::io::CodedOutputStream;
 
 constexpr size_t kBlock = 16 << 10;
+constexpr size_t kKeptChanges = 16 << 10;
 
 struct ThreadBlock {
   bool taken = false;
@@ -21,6 +23,7 @@ constexpr uint8_t Tag(uint32_t field, uint32_t wire_type) {
   return static_cast<uint8_t>(field << 3 | wire_type);
 }
 constexpr uint32_t kVarint = 0;
+constexpr uint32_t kFixed64 = 1;
 constexpr uint32_t kLength = 2;
 
 void PutVarint(std::string& out, uint32_t value) {
@@ -32,6 +35,30 @@ void PutVarint(std::string& out, uint32_t value) {
 // Size of a length-delimited field with a one-byte tag.
 uint32_t FieldSize(uint32_t payload) {
   return 1 + static_cast<uint32_t>(CodedOutputStream::VarintSize32(payload)) + payload;
+}
+uint32_t StringSize(std::string_view text) {
+  return FieldSize(static_cast<uint32_t>(text.size()));
+}
+
+// The beginning of a field of so many bytes.
+void Open(std::string& out, uint32_t field, uint32_t payload) {
+  out.push_back(static_cast<char>(Tag(field, kLength)));
+  PutVarint(out, payload);
+}
+void PutString(std::string& out, uint32_t field, std::string_view text) {
+  Open(out, field, static_cast<uint32_t>(text.size()));
+  out.append(text);
+}
+
+// An entry of a Struct's map whose Value takes so many bytes.
+uint32_t EntrySize(std::string_view key, uint32_t value) {
+  return FieldSize(StringSize(key) + FieldSize(value));
+}
+// All of it but the Value.
+void OpenEntry(std::string& out, std::string_view key, uint32_t value) {
+  Open(out, pb::Struct::kFieldsFieldNumber, StringSize(key) + FieldSize(value));
+  PutString(out, pb::Struct::Entry::kKeyFieldNumber, key);
+  Open(out, pb::Struct::Entry::kValueFieldNumber, value);
 }
 
 }  // namespace
@@ -53,24 +80,6 @@ Scratch::~Scratch() {
   if (owns_block_) thread_block.taken = false;
 }
 
-std::string_view ValueOf(const pb::HeaderValue& header) {
-  return header.raw_value().empty() ? header.value() : header.raw_value();
-}
-
-const pb::Value* FindMetadata(const pb::Metadata& metadata, std::string_view space,
-                              std::string_view key) {
-  // Of a map's entries with equal keys the last counts.
-  const pb::Value* found = nullptr;
-  for (const pb::Metadata::Entry& entry : metadata.filter_metadata()) {
-    if (entry.key() != space) continue;
-    found = nullptr;
-    for (const pb::Struct::Entry& field : entry.value().fields()) {
-      if (field.key() == key) found = &field.value();
-    }
-  }
-  return found;
-}
-
 void SetHeader(pb::HeaderMutation& mutation, std::string_view name, std::string_view value) {
   pb::HeaderValueOption* const option = mutation.add_set_headers();
   option->set_append_action(pb::HeaderValueOption::OVERWRITE_IF_EXISTS_OR_ADD);
@@ -79,76 +88,112 @@ void SetHeader(pb::HeaderMutation& mutation, std::string_view name, std::string_
   header->mutable_raw_value()->assign(value);
 }
 
-pb::Value& AddField(pb::Struct& parent, std::string_view key) {
-  pb::Struct::Entry* const entry = parent.add_fields();
-  entry->mutable_key()->assign(key);
-  return *entry->mutable_value();
-}
-
-pb::Struct& Nested(pb::Struct& parent, std::string_view key) {
-  for (pb::Struct::Entry& entry : *parent.mutable_fields()) {
-    if (entry.key() == key) return *entry.mutable_value()->mutable_struct_value();
-  }
-  return *AddField(parent, key).mutable_struct_value();
-}
-
-std::string StreamedBody(Direction direction, std::string_view bytes, bool end_of_stream) {
-  const auto length = static_cast<uint32_t>(bytes.size());
-  const uint32_t streamed = (bytes.empty() ? 0 : FieldSize(length)) + (end_of_stream ? 2 : 0);
+StreamedBodyFrame::StreamedBodyFrame(Direction direction, size_t body_size, bool end_of_stream)
+    : end_of_stream_(end_of_stream) {
+  const auto length = static_cast<uint32_t>(body_size);
+  const uint32_t streamed = (length == 0 ? 0 : FieldSize(length)) + (end_of_stream ? 2 : 0);
   const uint32_t mutation = FieldSize(streamed);
   const uint32_t common = FieldSize(mutation);
-  const uint32_t body_response = FieldSize(common);
-  std::string out;
-  out.reserve(FieldSize(body_response));
-  const auto open = [&out](uint32_t field, uint32_t payload) {
-    out.push_back(static_cast<char>(Tag(field, kLength)));
-    PutVarint(out, payload);
+  uint8_t* at = reinterpret_cast<uint8_t*>(head_);
+  const auto open = [&at](uint32_t field, uint32_t payload) {
+    *at++ = Tag(field, kLength);
+    at = CodedOutputStream::WriteVarint32ToArray(payload, at);
   };
   open(direction == Direction::kRequest ? pb::ProcessingResponse::kRequestBodyFieldNumber
                                         : pb::ProcessingResponse::kResponseBodyFieldNumber,
-       body_response);
+       FieldSize(common));
   open(pb::BodyResponse::kResponseFieldNumber, common);
   open(pb::CommonResponse::kBodyMutationFieldNumber, mutation);
   open(pb::BodyMutation::kStreamedResponseFieldNumber, streamed);
-  if (!bytes.empty()) {
-    open(pb::StreamedBodyResponse::kBodyFieldNumber, length);
-    out.append(bytes);
+  if (length > 0) open(pb::StreamedBodyResponse::kBodyFieldNumber, length);
+  head_size_ = static_cast<size_t>(at - reinterpret_cast<uint8_t*>(head_));
+}
+
+std::string_view StreamedBodyFrame::tail() const {
+  static constexpr char kEnd[] = {
+      static_cast<char>(Tag(pb::StreamedBodyResponse::kEndOfStreamFieldNumber, kVarint)), 1};
+  return end_of_stream_ ? std::string_view(kEnd, sizeof kEnd) : std::string_view();
+}
+
+std::string_view EmptyReply(Phase phase) {
+  static constexpr char kReplies[] = {Tag(1, kLength), 0, Tag(2, kLength), 0, Tag(3, kLength), 0,
+                                      Tag(4, kLength), 0, Tag(5, kLength), 0, Tag(6, kLength), 0};
+  return {kReplies + 2 * (static_cast<size_t>(phase) - 1), 2};
+}
+
+void HeaderChanges::Clear() {
+  if (bytes_.capacity() > kKeptChanges) bytes_ = std::string();
+  bytes_.clear();
+  set_.clear();
+}
+
+void HeaderChanges::Set(std::string_view name, std::string_view value) {
+  constexpr uint32_t kAction = 2;  // its field's size
+  const uint32_t header = StringSize(name) + StringSize(value);
+  Open(bytes_, pb::HeaderMutation::kSetHeadersFieldNumber, FieldSize(header) + kAction);
+  Open(bytes_, pb::HeaderValueOption::kHeaderFieldNumber, header);
+  Open(bytes_, pb::HeaderValue::kKeyFieldNumber, static_cast<uint32_t>(name.size()));
+  set_.emplace_back(bytes_.size(), name.size());
+  bytes_.append(name);
+  PutString(bytes_, pb::HeaderValue::kRawValueFieldNumber, value);
+  bytes_.push_back(
+      static_cast<char>(Tag(pb::HeaderValueOption::kAppendActionFieldNumber, kVarint)));
+  bytes_.push_back(static_cast<char>(pb::HeaderValueOption::OVERWRITE_IF_EXISTS_OR_ADD));
+}
+
+void HeaderChanges::Remove(std::string_view name) {
+  for (const auto& [at, size] : set_) {
+    if (std::string_view(bytes_).substr(at, size) == name) return;
   }
-  if (end_of_stream) {
-    out.push_back(
-        static_cast<char>(Tag(pb::StreamedBodyResponse::kEndOfStreamFieldNumber, kVarint)));
-    out.push_back(1);
-  }
-  return out;
+  PutString(bytes_, pb::HeaderMutation::kRemoveHeadersFieldNumber, name);
 }
 
 std::string RemovedHeaders(const std::vector<std::string_view>& names) {
-  pb::HeaderMutation mutation;
-  for (const std::string_view name : names) mutation.add_remove_headers()->assign(name);
-  return mutation.SerializeAsString();
+  HeaderChanges changes;
+  for (const std::string_view name : names) changes.Remove(name);
+  return std::string(changes.bytes());
 }
 
-std::string HeadersReply(const pb::HeaderMutation& mutation, std::string_view removed,
-                         const pb::ProcessingResponse& rest) {
+std::string DestinationMetadata(std::string_view destination, const Scores* scores) {
+  constexpr std::string_view kSpace = "envoy.lb";
+  std::string fields;
+  if (scores != nullptr) {
+    std::string numbers;
+    for (const auto& [name, score] : *scores) {
+      constexpr uint32_t kNumber = 1 + sizeof(uint64_t);
+      OpenEntry(numbers, name, kNumber);
+      numbers.push_back(static_cast<char>(Tag(pb::Value::kNumberValueFieldNumber, kFixed64)));
+      uint8_t bytes[sizeof(uint64_t)];
+      CodedOutputStream::WriteLittleEndian64ToArray(std::bit_cast<uint64_t>(score), bytes);
+      numbers.append(reinterpret_cast<const char*>(bytes), sizeof bytes);
+    }
+    OpenEntry(fields, "x-gateway-destination-endpoint-scores", StringSize(numbers));
+    PutString(fields, pb::Value::kStructValueFieldNumber, numbers);
+  }
+  const auto payload =
+      static_cast<uint32_t>(EntrySize(kDestinationHeader, StringSize(destination)) + fields.size());
+  std::string out;
+  out.reserve(EntrySize(kSpace, FieldSize(payload)));
+  OpenEntry(out, kSpace, FieldSize(payload));
+  Open(out, pb::Value::kStructValueFieldNumber, payload);
+  OpenEntry(out, kDestinationHeader, StringSize(destination));
+  PutString(out, pb::Value::kStringValueFieldNumber, destination);
+  out.append(fields);
+  return out;
+}
+
+std::string HeadersReply(std::string_view changes, std::string_view metadata) {
   constexpr uint32_t kClearRouteCache = 2;  // its field's size
-  const size_t own = mutation.ByteSizeLong();
-  const auto changes = static_cast<uint32_t>(own + removed.size());
-  const uint32_t common = FieldSize(changes) + kClearRouteCache;
+  const uint32_t common = StringSize(changes) + kClearRouteCache;
   const uint32_t headers = FieldSize(common);
   std::string out;
-  out.reserve(FieldSize(headers) + rest.ByteSizeLong());
-  const auto open = [&out](uint32_t field, uint32_t payload) {
-    out.push_back(static_cast<char>(Tag(field, kLength)));
-    PutVarint(out, payload);
-  };
-  open(pb::ProcessingResponse::kRequestHeadersFieldNumber, headers);
-  open(pb::HeadersResponse::kResponseFieldNumber, common);
-  open(pb::CommonResponse::kHeaderMutationFieldNumber, changes);
-  mutation.AppendToString(&out);
-  out.append(removed);
+  out.reserve(FieldSize(headers) + StringSize(metadata));
+  Open(out, pb::ProcessingResponse::kRequestHeadersFieldNumber, headers);
+  Open(out, pb::HeadersResponse::kResponseFieldNumber, common);
+  PutString(out, pb::CommonResponse::kHeaderMutationFieldNumber, changes);
   out.push_back(static_cast<char>(Tag(pb::CommonResponse::kClearRouteCacheFieldNumber, kVarint)));
   out.push_back(1);
-  rest.AppendToString(&out);
+  PutString(out, pb::ProcessingResponse::kDynamicMetadataFieldNumber, metadata);
   return out;
 }
 

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "ext_proc.pb.h"
@@ -37,28 +38,58 @@ class Scratch {
   google::protobuf::Arena arena_;
 };
 
-std::string_view ValueOf(const pb::HeaderValue& header);
-// The value of `key` in namespace `space` of `metadata`; null when there is none.
-const pb::Value* FindMetadata(const pb::Metadata& metadata, std::string_view space,
-                              std::string_view key);
-
 void SetHeader(pb::HeaderMutation& mutation, std::string_view name, std::string_view value);
-// The struct under `key`, added when it is not there yet.
-pb::Struct& Nested(pb::Struct& parent, std::string_view key);
-pb::Value& AddField(pb::Struct& parent, std::string_view key);
+// What follows writes answers without message objects, as protobuf would.
 
 enum class Direction { kRequest, kResponse };
-// A ProcessingResponse that carries a piece of a body in full duplex mode. Written without a
-// message object: the bytes are copied once.
-std::string StreamedBody(Direction direction, std::string_view bytes, bool end_of_stream);
+// What stands around a piece of a body in full duplex mode to make it a ProcessingResponse.
+class StreamedBodyFrame {
+ public:
+  StreamedBodyFrame(Direction direction, size_t body_size, bool end_of_stream);
+  std::string_view head() const { return {head_, head_size_}; }
+  std::string_view tail() const;
+
+ private:
+  char head_[32];
+  size_t head_size_ = 0;
+  bool end_of_stream_;
+};
+
+// ProcessingResponses that change nothing.
+enum class Phase : uint8_t {
+  kRequestHeaders = 1,
+  kResponseHeaders,
+  kRequestBody,
+  kResponseBody,
+  kRequestTrailers,
+  kResponseTrailers,
+};
+std::string_view EmptyReply(Phase phase);
+
+// A HeaderMutation. Used again after Clear.
+class HeaderChanges {
+ public:
+  void Clear();
+  void Set(std::string_view name, std::string_view value);
+  void Remove(std::string_view name);  // unless it is set
+  // As written by RemovedHeaders.
+  void Append(std::string_view removed) { bytes_.append(removed); }
+  std::string_view bytes() const { return bytes_; }
+
+ private:
+  std::string bytes_;
+  std::vector<std::pair<size_t, size_t>> set_;  // names in bytes_: place, size
+};
+// The fields of a HeaderMutation that remove `names`.
+std::string RemovedHeaders(const std::vector<std::string_view>& names);
+
+// The dynamic metadata that name the destination: a Struct. `scores` may be null.
+using Scores = std::vector<std::pair<std::string, double>>;
+std::string DestinationMetadata(std::string_view destination, const Scores* scores);
+
+// A reply to request headers that changes headers and clears the route cache.
+std::string HeadersReply(std::string_view changes, std::string_view metadata);
 
 std::string Serialize(const pb::ProcessingResponse& response);
-
-// The fields of a HeaderMutation that remove `names`, as they stand on the wire.
-std::string RemovedHeaders(const std::vector<std::string_view>& names);
-// A reply to request headers that changes headers and clears the route cache. `removed`: more
-// fields of `mutation` from RemovedHeaders; `rest`: the reply's other fields.
-std::string HeadersReply(const pb::HeaderMutation& mutation, std::string_view removed,
-                         const pb::ProcessingResponse& rest);
 
 }  // namespace warmpath::extproc

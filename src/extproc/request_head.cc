@@ -61,15 +61,13 @@ const std::vector<std::string_view>& ControlHeaders() {
   return names;
 }
 
-Result<RequestHead> ReadRequestHead(const pb::HttpHeaders& message, bool conformance_headers) {
-  const auto& list = message.headers().headers();
+Result<RequestHead> ReadRequestHead(const RequestMessage& message, bool conformance_headers) {
+  const std::vector<RequestMessage::Header>& list = message.headers();
   if (list.size() > kMaxHeaders) return Fail(Code::kOutOfBounds, "too many request headers");
   RequestHead head;
   Paths paths;
   size_t bytes = 0;
-  for (const pb::HeaderValue& header : list) {
-    const std::string& name = header.key();
-    const std::string_view value = ValueOf(header);
+  for (const auto& [name, value] : list) {
     bytes += name.size() + value.size();
     if (bytes > kMaxHeaderBytes) return Fail(Code::kOutOfBounds, "request headers too large");
     if (name.empty()) continue;
@@ -94,9 +92,9 @@ Result<RequestHead> ReadRequestHead(const pb::HttpHeaders& message, bool conform
       AddEndpoints(value, *head.attributes.subset);
     } else if (routing::IsRoutingHeader(name) && name != kDestinationHeader &&
                !IsControlHeader(name)) {
-      head.unwanted.push_back(name);
+      head.unwanted.emplace_back(name);
     }
-    head.attributes.headers.Add(name, std::string(value));
+    head.attributes.headers.Add(name, value);
   }
   head.request_id = routing::RequestIdOf(head.attributes.headers);
   head.own_request_id = head.attributes.headers.Get("x-request-id") != head.request_id;
@@ -107,8 +105,8 @@ Result<RequestHead> ReadRequestHead(const pb::HttpHeaders& message, bool conform
   return head;
 }
 
-std::optional<std::vector<std::string>> ReadSubset(const pb::Metadata& metadata) {
-  const pb::Value* const hint = FindMetadata(metadata, kSubsetSpace, kSubsetKey);
+std::optional<std::vector<std::string>> ReadSubset(const RequestMessage& message) {
+  const pb::Value* const hint = message.FindMetadata(kSubsetSpace, kSubsetKey);
   if (hint == nullptr) return std::nullopt;
   std::vector<std::string> subset;
   if (hint->has_string_value()) {

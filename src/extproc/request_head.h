@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "base/result.h"
-#include "extproc/messages.h"
+#include "extproc/request_message.h"
 #include "extproc/server.h"
 #include "prompt/request.h"
 #include "routing/director.h"
@@ -16,7 +16,7 @@
 namespace warmpath::extproc {
 
 // A request with more is refused.
-inline constexpr int kMaxHeaders = 512;
+inline constexpr size_t kMaxHeaders = 512;
 inline constexpr size_t kMaxHeaderBytes = size_t{256} << 10;
 inline constexpr size_t kMaxSubset = 10'000;
 
@@ -31,11 +31,11 @@ struct RequestHead {
 };
 
 // kOutOfBounds: more headers than anybody sends.
-Result<RequestHead> ReadRequestHead(const pb::HttpHeaders& message, bool conformance_headers);
+Result<RequestHead> ReadRequestHead(const RequestMessage& message, bool conformance_headers);
 
 // The subset hint of the metadata, where it has one: a list of strings or one comma-separated
 // string. A hint of another type names nobody.
-std::optional<std::vector<std::string>> ReadSubset(const pb::Metadata& metadata);
+std::optional<std::vector<std::string>> ReadSubset(const RequestMessage& message);
 
 struct BodyKind {
   prompt::Api api = prompt::Api::kOther;

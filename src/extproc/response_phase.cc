@@ -1,6 +1,7 @@
 #include "extproc/response_phase.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
 #include <string>
 
@@ -30,35 +31,47 @@ bool IsSuccess(int status) {
 
 }  // namespace
 
-const char* ResponsePhase::OnHeaders(const pb::ProcessingRequest& message, pb::BodySendMode mode,
+void SendStreamed(Sink& sink, Direction direction, std::string_view piece, bool end_of_stream) {
+  const StreamedBodyFrame frame(direction, piece.size(), end_of_stream);
+  const std::array<std::string_view, 3> pieces = {frame.head(), piece, frame.tail()};
+  sink.SendPieces(pieces);
+}
+
+const char* ResponsePhase::OnHeaders(const RequestMessage& message, pb::BodySendMode mode,
                                      std::optional<routing::Outcome>& outcome) {
   if (started()) return "response headers twice";
   state_ = State::kBody;
   ReadHeaders(message, outcome);
 
-  Scratch scratch;
-  auto* const reply = scratch.Make<pb::ProcessingResponse>();
-  pb::HeadersResponse* const headers = reply->mutable_response_headers();
-  const pb::Value* const served =
-      FindMetadata(message.metadata_context(), kServedSpace, kServedKey);
+  const pb::Value* const served = message.FindMetadata(kServedSpace, kServedKey);
   const std::string_view served_by =
       served != nullptr ? served->string_value() : std::string_view();
-  if (conformance_headers_) {
-    SetHeader(*headers->mutable_response()->mutable_header_mutation(), kServedEcho,
-              served_by.empty() ? kServedMissing : served_by);
-  }
   if (outcome) {
     const auto& destinations = outcome->destinations();
     if (served_by != destinations.front() &&
         std::find(destinations.begin(), destinations.end(), served_by) != destinations.end()) {
       outcome->Served(served_by);
     }
-    for (const auto& [name, value] : outcome->effects().response_headers) {
-      SetHeader(*headers->mutable_response()->mutable_header_mutation(), ToLower(name), value);
-    }
   }
-  sink_.Send(Serialize(*reply));
-  if (message.response_headers().end_of_stream()) {
+  const bool plain = !outcome || outcome->effects().response_headers.empty();
+  if (plain && !conformance_headers_) {
+    sink_.Send(EmptyReply(Phase::kResponseHeaders));
+  } else {
+    Scratch scratch;
+    auto* const reply = scratch.Make<pb::ProcessingResponse>();
+    pb::HeaderMutation& mutation =
+        *reply->mutable_response_headers()->mutable_response()->mutable_header_mutation();
+    if (conformance_headers_) {
+      SetHeader(mutation, kServedEcho, served_by.empty() ? kServedMissing : served_by);
+    }
+    if (outcome) {
+      for (const auto& [name, value] : outcome->effects().response_headers) {
+        SetHeader(mutation, ToLower(name), value);
+      }
+    }
+    sink_.Send(Serialize(*reply));
+  }
+  if (message.end_of_stream()) {
     Complete(outcome);
   } else if (mode == pb::NONE) {
     unseen_ = true;
@@ -67,17 +80,16 @@ const char* ResponsePhase::OnHeaders(const pb::ProcessingRequest& message, pb::B
   return nullptr;
 }
 
-void ResponsePhase::ReadHeaders(const pb::ProcessingRequest& message,
+void ResponsePhase::ReadHeaders(const RequestMessage& message,
                                 std::optional<routing::Outcome>& outcome) {
   std::string_view status = "200";
   std::string_view content_type;
   bool encoded = false;
-  for (const pb::HeaderValue& header : message.response_headers().headers().headers()) {
-    const std::string& name = header.key();
+  for (const auto& [name, value] : message.headers()) {
     if (name == ":status") {
-      status = ValueOf(header);
+      status = value;
     } else if (name == "content-type") {
-      content_type = ValueOf(header);
+      content_type = value;
     } else if (name == "content-encoding") {
       encoded = true;
     }
@@ -88,7 +100,7 @@ void ResponsePhase::ReadHeaders(const pb::ProcessingRequest& message,
   if (outcome) outcome->ResponseHead(status_, kind == UsageScanner::Kind::kEvents);
 }
 
-const char* ResponsePhase::OnBody(const pb::HttpBody& part, pb::BodySendMode mode,
+const char* ResponsePhase::OnBody(const RequestMessage& part, pb::BodySendMode mode,
                                   std::optional<routing::Outcome>& outcome) {
   if (!started()) return "response body before its headers";
   const bool duplex = mode == pb::FULL_DUPLEX_STREAMED;
@@ -98,13 +110,10 @@ const char* ResponsePhase::OnBody(const pb::HttpBody& part, pb::BodySendMode mod
     do {
       const std::string_view piece = rest.substr(0, kMaxChunk);
       rest.remove_prefix(piece.size());
-      sink_.Send(StreamedBody(Direction::kResponse, piece, part.end_of_stream() && rest.empty()));
+      SendStreamed(sink_, Direction::kResponse, piece, part.end_of_stream() && rest.empty());
     } while (!rest.empty());
   } else {
-    Scratch scratch;
-    auto* const reply = scratch.Make<pb::ProcessingResponse>();
-    reply->mutable_response_body();
-    sink_.Send(Serialize(*reply));
+    sink_.Send(EmptyReply(Phase::kResponseBody));
   }
   if (complete()) return nullptr;
   if (outcome && !part.body().empty() && IsSuccess(status_)) {
@@ -118,10 +127,7 @@ const char* ResponsePhase::OnBody(const pb::HttpBody& part, pb::BodySendMode mod
 const char* ResponsePhase::OnTrailers(std::optional<routing::Outcome>& outcome) {
   if (!started()) return "response trailers before the headers";
   if (complete()) return nullptr;
-  Scratch scratch;
-  auto* const reply = scratch.Make<pb::ProcessingResponse>();
-  reply->mutable_response_trailers();
-  sink_.Send(Serialize(*reply));
+  sink_.Send(EmptyReply(Phase::kResponseTrailers));
   Complete(outcome);
   return nullptr;
 }

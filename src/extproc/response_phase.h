@@ -4,12 +4,15 @@
 
 #include <optional>
 
-#include "extproc/messages.h"
+#include "extproc/request_message.h"
 #include "extproc/sink.h"
 #include "routing/director.h"
 #include "routing/usage_scanner.h"
 
 namespace warmpath::extproc {
+
+// Gives a piece of a body back in full duplex mode.
+void SendStreamed(Sink& sink, Direction direction, std::string_view piece, bool end_of_stream);
 
 class ResponsePhase {
  public:
@@ -18,9 +21,9 @@ class ResponsePhase {
 
   // `outcome`: of the decision, reset at the end of the answer; may be empty (then nothing is
   // learned). Each returns what the peer did wrong, null when nothing.
-  const char* OnHeaders(const pb::ProcessingRequest& message, pb::BodySendMode mode,
+  const char* OnHeaders(const RequestMessage& message, pb::BodySendMode mode,
                         std::optional<routing::Outcome>& outcome);
-  const char* OnBody(const pb::HttpBody& part, pb::BodySendMode mode,
+  const char* OnBody(const RequestMessage& part, pb::BodySendMode mode,
                      std::optional<routing::Outcome>& outcome);
   const char* OnTrailers(std::optional<routing::Outcome>& outcome);
 
@@ -32,7 +35,7 @@ class ResponsePhase {
 
  private:
   enum class State { kIdle, kBody, kComplete };
-  void ReadHeaders(const pb::ProcessingRequest& message, std::optional<routing::Outcome>& outcome);
+  void ReadHeaders(const RequestMessage& message, std::optional<routing::Outcome>& outcome);
   void Complete(std::optional<routing::Outcome>& outcome);
 
   Sink& sink_;

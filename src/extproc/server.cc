@@ -80,6 +80,7 @@ class ProcessHandler final : public net::GrpcHandler, private Sink {
 
  private:
   void Send(std::string_view message) override { stream_.Send(message); }
+  void SendPieces(std::span<const std::string_view> pieces) override { stream_.SendPieces(pieces); }
   size_t queued_bytes() const override { return stream_.queued_bytes(); }
   void SetReading(bool reading) override { stream_.SetReading(reading); }
   void MarkComplete() override { stream_.MarkComplete(); }

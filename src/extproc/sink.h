@@ -4,6 +4,8 @@
 
 #include <cstddef>
 #include <functional>
+#include <span>
+#include <string>
 #include <string_view>
 
 #include "base/clock.h"
@@ -15,6 +17,12 @@ class Sink {
  public:
   virtual ~Sink() = default;
   virtual void Send(std::string_view message) = 0;
+  // One message in pieces.
+  virtual void SendPieces(std::span<const std::string_view> pieces) {
+    std::string message;
+    for (const std::string_view piece : pieces) message += piece;
+    Send(message);
+  }
   virtual size_t queued_bytes() const = 0;
   virtual void SetReading(bool reading) = 0;
   virtual void MarkComplete() = 0;

@@ -24,6 +24,15 @@ inline void Fill(pb::HeaderMap& map, const HeaderList& headers) {
   }
 }
 
+// The struct under `key`, which is there.
+inline const pb::Struct& StructIn(const pb::Struct& parent, std::string_view key) {
+  const auto& fields = parent.fields();
+  return std::find_if(fields.begin(), fields.end(),
+                      [key](const auto& entry) { return entry.key() == key; })
+      ->value()
+      .struct_value();
+}
+
 inline pb::ProcessingRequest RequestHeaders(const HeaderList& headers, bool end_of_stream = false) {
   pb::ProcessingRequest message;
   Fill(*message.mutable_request_headers()->mutable_headers(), headers);
@@ -69,7 +78,9 @@ inline pb::ProcessingRequest WithMetadata(pb::ProcessingRequest message, std::st
                                           std::string_view key, pb::Value value) {
   auto* const entry = message.mutable_metadata_context()->add_filter_metadata();
   entry->mutable_key()->assign(space);
-  AddField(*entry->mutable_value(), key) = std::move(value);
+  auto* const field = entry->mutable_value()->add_fields();
+  field->mutable_key()->assign(key);
+  *field->mutable_value() = std::move(value);
   return message;
 }
 inline pb::Value Text(std::string_view text) {

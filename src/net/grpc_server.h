@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -45,6 +46,12 @@ class GrpcStream {
   // Queues one message. It leaves as HTTP/2 flow control permits; queued_bytes() tells how much
   // has not been handed to the socket.
   virtual void Send(std::string_view message) = 0;
+  // One message in pieces.
+  virtual void SendPieces(std::span<const std::string_view> pieces) {
+    std::string message;
+    for (const std::string_view piece : pieces) message += piece;
+    Send(message);
+  }
   virtual size_t queued_bytes() const = 0;
   // No window is given back for received messages while paused, so the peer stops sending once its
   // window is used up.

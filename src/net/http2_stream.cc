@@ -168,11 +168,13 @@ void Http2Stream::Respond() {
   nghttp2_session_change_extpri_stream_priority(session_.session_, id_, &priority, 1);
 }
 
-void Http2Stream::Send(std::string_view message) {
+void Http2Stream::SendPieces(std::span<const std::string_view> pieces) {
   if (finished_) return;
-  out_.reserve(out_.size() + kGrpcPrefix + message.size());
-  AppendGrpcPrefix(out_, message.size());
-  out_.append(message);
+  size_t size = 0;
+  for (const std::string_view piece : pieces) size += piece.size();
+  out_.reserve(out_.size() + kGrpcPrefix + size);
+  AppendGrpcPrefix(out_, size);
+  for (const std::string_view piece : pieces) out_.append(piece);
   if (queued_bytes() >= session_.options_.low_water_bytes) above_low_water_ = true;
   if (!responded_) {
     Respond();

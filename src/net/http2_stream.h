@@ -21,7 +21,8 @@ class Http2Stream final : public GrpcStream {
   Loop& loop() override;
   const Headers& metadata() const override { return metadata_; }
   std::string_view peer() const override;
-  void Send(std::string_view message) override;
+  void Send(std::string_view message) override { SendPieces({&message, 1}); }
+  void SendPieces(std::span<const std::string_view> pieces) override;
   size_t queued_bytes() const override { return out_.size() - sent_; }
   void SetReading(bool reading) override;
   void MarkComplete() override { complete_ = true; }
