@@ -55,7 +55,7 @@ void AbsentParents::Remove(kv::BlockKey key) {
 // The arenas have room beyond the budget for what an operation takes before it makes room.
 Core::Core(uint64_t budget_bytes)
     : budget(budget_bytes),
-      arena(budget_bytes + budget_bytes / 4 + 64 * kMiB),
+      arena(budget_bytes + budget_bytes / 4 + 64 * kMiB, Arena::Pages::kHuge),
       tables(budget_bytes + 64 * kMiB, Arena::Pages::kHuge),
       runs(RunsFor(budget_bytes)),
       hashes(tables, ShardsFor(budget_bytes)),

@@ -26,11 +26,10 @@ void PlaceTable::Put(uint64_t range, uint64_t slot) const {
   uint64_t at = Home(slot >> (kRunBits + kOffsetBits), range);
   for (;; at = at + 1 == BucketsOf(range) ? 0 : at + 1) {
     uint64_t* slots = Bucket(range, at);
-    for (uint32_t i = 0; i < kSlots; ++i) {
-      if (Load(slots + i) != 0) continue;
-      Save(slots + i, slot);
-      return;
-    }
+    const uint32_t empty = EqualTo(slots, 0);
+    if (empty == 0) continue;
+    Save(slots + std::countr_zero(empty), slot);
+    return;
   }
 }
 
@@ -43,16 +42,16 @@ bool PlaceTable::Resize(Shard& shard, uint32_t buckets) {
     range = uint64_t{ref} << 32 | buckets;
     thread_local std::vector<uint8_t> filled;
     filled.assign(buckets, 0);
-    const uint64_t* from = arena_.Words(RefOf(old));
-    for (uint64_t i = 0; i < uint64_t{BucketsOf(old)} * kSlots; ++i) {
-      const uint64_t slot = Load(from + i);
-      if (slot == 0) continue;
-      uint64_t at = Home(slot >> (kRunBits + kOffsetBits), range);
-      while (filled[at] == kSlots) at = at + 1 == buckets ? 0 : at + 1;
-      Save(Bucket(range, at) + filled[at]++, slot);
-    }
-    for (uint32_t i = 0; i < buckets; ++i) {
-      for (uint32_t rest = filled[i]; rest < kSlots; ++rest) Save(Bucket(range, i) + rest, 0);
+    uint64_t* words = Bucket(range, 0);
+    for (uint64_t i = 0; i < uint64_t{buckets} * kSlots; ++i) Save(words + i, 0);
+    for (uint32_t from = 0; from < BucketsOf(old); ++from) {
+      const uint64_t* slots = Bucket(old, from);
+      for (uint32_t taken = ~EqualTo(slots, 0) & 0xff; taken != 0; taken &= taken - 1) {
+        const uint64_t slot = slots[std::countr_zero(taken)];
+        uint64_t at = Home(slot >> (kRunBits + kOffsetBits), range);
+        while (filled[at] == kSlots) at = at + 1 == buckets ? 0 : at + 1;
+        Save(Bucket(range, at) + filled[at]++, slot);
+      }
     }
   }
   shard.version = shard.version + 1;
@@ -86,11 +85,9 @@ bool PlaceTable::Erase(uint64_t mixed, Place place) {
   bool full = true;
   for (uint32_t steps = 0; gap == nullptr; at = at + 1 == buckets ? 0 : at + 1) {
     uint64_t* slots = Bucket(range, at);
-    for (uint32_t i = 0; i < kSlots; ++i) {
-      const uint64_t slot = Load(slots + i);
-      if (slot == wanted) gap = slots + i;
-      full &= slot != 0;
-    }
+    const uint32_t found = EqualTo(slots, wanted);
+    if (found != 0) gap = slots + std::countr_zero(found);
+    full = EqualTo(slots, 0) == 0;
     if (gap != nullptr) break;
     if (!full || ++steps == buckets) return false;
   }

@@ -9,6 +9,10 @@
 // Changed under the index's writer lock; Lookup runs beside a writer.
 #pragma once
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 #include <bit>
 #include <vector>
 
@@ -80,13 +84,8 @@ class PlaceTable {
     if (shard.count >= LimitOf(range)) return false;
     const uint64_t tag = TagOf(mixed);
     uint64_t* slots = Bucket(range, Home(tag, range));
-    uint32_t empty = 0, alike = 0;
-    for (uint32_t i = 0; i < kSlots; ++i) {
-      const uint64_t slot = Load(slots + i);
-      empty |= static_cast<uint32_t>(slot == 0) << i;
-      alike |= static_cast<uint32_t>(slot >> (kRunBits + kOffsetBits) == tag) << i;
-    }
-    if (empty == 0 || (alike & ~empty) != 0) return false;
+    const uint32_t empty = EqualTo(slots, 0);
+    if (empty == 0 || (Alike(slots, tag) & ~empty) != 0) return false;
     Save(slots + std::countr_zero(empty), Pack(tag, place));
     ++shard.count;
     return true;
@@ -105,7 +104,7 @@ class PlaceTable {
 
   static Arena::Ref RefOf(uint64_t range) { return static_cast<Arena::Ref>(range >> 32); }
   static uint32_t BucketsOf(uint64_t range) { return static_cast<uint32_t>(range); }
-  static uint32_t LimitOf(uint64_t range) { return BucketsOf(range) * 13 / 2; }
+  static uint32_t LimitOf(uint64_t range) { return BucketsOf(range) * 11 / 2; }
   static uint64_t TagOf(uint64_t mixed) { return mixed & ((1u << kTagBits) - 1); }
   static uint64_t Home(uint64_t tag, uint64_t range) {
     return (tag * BucketsOf(range)) >> kTagBits;
@@ -123,6 +122,49 @@ class PlaceTable {
   uint64_t* Bucket(uint64_t range, uint64_t bucket) const {
     return arena_.Words(RefOf(range) + static_cast<Arena::Ref>(bucket));
   }
+
+  // Writer only: a bit per slot of a bucket.
+#ifdef __SSE2__
+  static uint32_t EqualTo(const uint64_t* slots, uint64_t value) {
+    const auto* pairs = reinterpret_cast<const __m128i*>(slots);
+    const __m128i wanted = _mm_set1_epi64x(static_cast<int64_t>(value));
+    const auto halves = [&](int pair) {
+      return _mm_cmpeq_epi32(_mm_load_si128(pairs + pair), wanted);
+    };
+    // A byte per half of a slot.
+    const __m128i bytes = _mm_packs_epi16(_mm_packs_epi32(halves(0), halves(1)),
+                                          _mm_packs_epi32(halves(2), halves(3)));
+    return static_cast<uint32_t>(
+        _mm_movemask_epi8(_mm_packs_epi16(_mm_cmpeq_epi16(bytes, _mm_set1_epi16(-1)), bytes)) &
+        0xff);
+  }
+  static uint32_t Alike(const uint64_t* slots, uint64_t tag) {
+    const auto* pairs = reinterpret_cast<const __m128i*>(slots);
+    const __m128i wanted = _mm_set1_epi32(static_cast<int32_t>(tag));
+    const auto tags = [&](int pair) {
+      const auto shifted = [&](int at) {
+        return _mm_castsi128_ps(_mm_srli_epi64(_mm_load_si128(pairs + at), kRunBits + kOffsetBits));
+      };
+      return _mm_cmpeq_epi32(
+          _mm_castps_si128(_mm_shuffle_ps(shifted(pair), shifted(pair + 1), 0x88)), wanted);
+    };
+    const __m128i words = _mm_packs_epi32(tags(0), tags(2));
+    return static_cast<uint32_t>(_mm_movemask_epi8(_mm_packs_epi16(words, words)) & 0xff);
+  }
+#else
+  static uint32_t EqualTo(const uint64_t* slots, uint64_t value) {
+    uint32_t mask = 0;
+    for (uint32_t i = 0; i < kSlots; ++i) mask |= uint32_t{slots[i] == value} << i;
+    return mask;
+  }
+  static uint32_t Alike(const uint64_t* slots, uint64_t tag) {
+    uint32_t mask = 0;
+    for (uint32_t i = 0; i < kSlots; ++i) {
+      mask |= uint32_t{slots[i] >> (kRunBits + kOffsetBits) == tag} << i;
+    }
+    return mask;
+  }
+#endif
 
   template <typename Each>
   void Probe(uint64_t range, uint64_t mixed, Each each) const {

@@ -9,7 +9,7 @@ namespace {
 constexpr uint32_t kSweepEffort = 64;
 // Of the call that retires lanes: small indexes are clean when it returns.
 constexpr uint32_t kClearEffort = 4096;
-constexpr uint32_t kAhead = 32;  // how far erasures are prefetched
+constexpr uint32_t kAhead = 16;  // how far erasures are prefetched
 
 // A bit per block of a stretch.
 class Blocks {
@@ -94,7 +94,7 @@ void Core::Unname(RunId strand_id, uint32_t from, uint32_t to) {
   }
   for (uint32_t i = 0; i < count; ++i) {
     const uint64_t at = mixed[i % kAhead];
-    if (i + kAhead / 2 < count) hashes.PrefetchMore(mixed[(i + kAhead / 2) % kAhead]);
+    if (i + kAhead / 4 < count) hashes.PrefetchMore(mixed[(i + kAhead / 4) % kAhead]);
     if (i + kAhead < count) {
       mixed[i % kAhead] = hashes.Mix(Load(column + (to - 1 - i - kAhead - base)));
       hashes.Prefetch(mixed[i % kAhead]);

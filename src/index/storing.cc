@@ -12,7 +12,7 @@ constexpr uint32_t kChunk = 1024;
 constexpr uint64_t kBlockBytes = 8 + 8 + 14;
 constexpr uint64_t kRunBytes = sizeof(Run) + 4 * Arena::kUnitBytes + 128;
 constexpr uint32_t kMaxStrands = 1024;
-constexpr size_t kAhead = 32;  // how far insertions are prefetched
+constexpr size_t kAhead = 16;  // how far insertions are prefetched
 constexpr uint32_t kSweepEffort = 64;
 
 uint32_t UnitsFor(uint32_t words) {
@@ -242,7 +242,7 @@ uint32_t Core::Name(Storing& storing, RunId id, uint32_t block, size_t index, ui
   }
   for (uint32_t i = 0; i < count; ++i) {
     const uint64_t at = mixed[i % kAhead];
-    if (i + kAhead / 2 < count) hashes.PrefetchMore(mixed[(i + kAhead / 2) % kAhead]);
+    if (i + kAhead / 4 < count) hashes.PrefetchMore(mixed[(i + kAhead / 4) % kAhead]);
     if (i + kAhead < count) {
       mixed[i % kAhead] = hashes.Mix(names[i + kAhead]);
       hashes.Prefetch(mixed[i % kAhead]);
