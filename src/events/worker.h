@@ -17,6 +17,7 @@
 #include "events/bound_connections.h"
 #include "events/bound_identity.h"
 #include "events/publisher.h"
+#include "events/subscription.h"
 #include "events/zmq_socket.h"
 
 namespace warmpath::events {
@@ -28,10 +29,10 @@ struct Slot {
   std::string replay_address;
   std::unique_ptr<Publisher> publisher;
   std::optional<uint64_t> wanted_replay;  // set by the publisher, served by the worker
-  ZmqSocket events, monitor, replay;
+  std::unique_ptr<Subscription> events;   // null: of the bound socket
+  ZmqSocket replay;
   TimePoint replay_deadline{};
-  std::optional<TimePoint> redial_at;  // while not connected
-  bool unread = false;                 // a socket may hold messages that nothing will tell of
+  bool unread = false;  // a socket may hold messages that nothing will tell of
 };
 
 class Worker {
@@ -62,21 +63,18 @@ class Worker {
   void Poll();
   void Watch(const ZmqSocket& socket, uint64_t what);
   void Close(ZmqSocket& socket);
-  void Close(ZmqSocket& socket, ZmqSocket& monitor);
   void Open(Slot& slot);
   void CloseSockets(Slot& slot);
   void CloseBound();
-  void Redial(Slot& slot);
   void ReadSlot(Slot& slot);
-  void ReadMonitor(Slot& slot);
-  // All three: true when messages may be left over.
-  bool ReadEvents(Slot& slot);
+  void ReadEvents(Slot& slot);
+  // Both: true when messages may be left over.
   bool ReadReplay(Slot& slot);
-  void ServeReplay(Slot& slot);
   bool ReadBound();
+  void ServeReplay(Slot& slot);
   void ReadBoundMonitor();
   void Tick();
-  void Deliver(Slot& slot, const ZmqMessage& message);
+  void Deliver(Slot& slot, std::span<const std::string_view> frames, bool overlong);
 
   void* const context_;
   const EventsOptions options_;
@@ -88,8 +86,8 @@ class Worker {
   BoundIdentity identity_;
   BoundConnections connections_;
   std::vector<std::shared_ptr<Slot>> slots_;
+  const std::unique_ptr<char[]> room_;  // what subscriptions read into
   std::map<std::pair<fleet::EndpointId, uint16_t>, Slot*> bound_slots_;
-  uint64_t monitors_ = 0;
   double shown_depth_ = 0;
   TimePoint next_tick_{};
   TimePoint next_sweep_{};

@@ -245,10 +245,11 @@ void Exchange::Decide() {
     return Refuse(routing::ApiError{400, "The request body is empty.", "invalid_request"});
   }
   state_ = State::kDeciding;
-  if (shared_.deps.director.ShouldOffload(pending_->body->size())) return PrepareOnPool();
-  OnPrepared(shared_.deps.director.Prepare(pending_->head.request_id, pending_->kind.api,
-                                           pending_->body->view(),
-                                           std::move(pending_->head.attributes)));
+  auto prepared = shared_.deps.director.PrepareIfQuick(
+      pending_->head.request_id, pending_->kind.api, pending_->body->view(),
+      pending_->head.attributes);
+  if (!prepared) return PrepareOnPool();
+  OnPrepared(std::move(*prepared));
 }
 
 void Exchange::PrepareOnPool() {

@@ -73,7 +73,6 @@ INSTANTIATE_TEST_SUITE_P(
 class FakeStream final : public net::GrpcStream {
  public:
   net::Loop& loop() override { return loop_; }
-  const net::Headers& metadata() const override { return metadata_; }
   std::string_view peer() const override { return "test"; }
   void Send(std::string_view message) override { sent.emplace_back(message); }
   size_t queued_bytes() const override { return 0; }
@@ -86,7 +85,6 @@ class FakeStream final : public net::GrpcStream {
 
  private:
   net::Loop loop_{"test"};
-  net::Headers metadata_;
 };
 
 std::shared_ptr<const std::function<HealthInputs()>> Inputs(HealthInputs inputs) {

@@ -135,7 +135,7 @@ Result<std::unique_ptr<ExtProcServer>> ExtProcServer::Create(net::LoopGroup& loo
   // An exchange waits for OnDrain above this many queued bytes: the mark must lie below.
   grpc.low_water_bytes = std::min(grpc.low_water_bytes, kSendAhead / 2);
   // Messages under way are bodies too, but one must always fit.
-  grpc.max_held_bytes = std::max(grpc.max_message_bytes + grpc.max_header_bytes,
+  grpc.max_held_bytes = std::max(grpc.max_message_bytes,
                                  std::min(grpc.max_held_bytes, options.max_buffered_bytes));
   const bool serve_health = options.health_on_this_port;
   const auto health = std::make_shared<const std::function<HealthInputs()>>(deps.health);

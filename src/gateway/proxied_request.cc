@@ -35,10 +35,12 @@ ProxiedRequest::~ProxiedRequest() {
 
 void ProxiedRequest::Start() {
   exchange_->OnClose([self = shared_from_this()] { self->OnClientGone(); });
-  if (shared_->deps.director.ShouldOffload(body_->size())) {
-    PrepareOnPool();
+  routing::RequestAttributes attributes = Attributes();
+  auto prepared = shared_->deps.director.PrepareIfQuick(request_id_, api_, *body_, attributes);
+  if (prepared) {
+    OnPrepared(std::move(*prepared));
   } else {
-    OnPrepared(shared_->deps.director.Prepare(request_id_, api_, *body_, Attributes()));
+    PrepareOnPool(std::move(attributes));
   }
 }
 
@@ -48,12 +50,12 @@ routing::RequestAttributes ProxiedRequest::Attributes() const {
   return {RoutingHeadersOf(exchange_->request().headers), std::nullopt};
 }
 
-void ProxiedRequest::PrepareOnPool() {
+void ProxiedRequest::PrepareOnPool(routing::RequestAttributes attributes) {
   tokens_wanted_ = std::make_shared<std::atomic<bool>>(true);
   const auto work = [weak = weak_from_this(), loop = &exchange_->loop(),
                      body = std::shared_ptr<const std::string>(body_),
                      director = &shared_->deps.director, id = request_id_, api = api_,
-                     wanted = tokens_wanted_, attributes = Attributes()] {
+                     wanted = tokens_wanted_, attributes = std::move(attributes)] {
     if (!wanted->load(std::memory_order_relaxed)) return;
     auto result =
         std::make_shared<Result<routing::Prepared>>(director->Prepare(id, api, *body, attributes));

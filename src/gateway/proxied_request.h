@@ -37,7 +37,7 @@ class ProxiedRequest : public std::enable_shared_from_this<ProxiedRequest> {
   void Start();
 
  private:
-  void PrepareOnPool();
+  void PrepareOnPool(routing::RequestAttributes attributes);
   void PrepareByLoad(const char* note);
   void OnPrepared(Result<routing::Prepared> prepared);
   routing::RequestAttributes Attributes() const;

@@ -95,9 +95,9 @@ Matcher::Visit Matcher::Enter(std::span<const kv::BlockKey> keys, RunId hint, Wi
     RunId id = hint;
     if (id == 0 || core_.runs[id].head != keys[0]) {
       const auto result = core_.heads.Lookup(core_.heads.Mix(keys[0]), [&](Place place) {
-        if (place.run >= core_.runs.max_runs() || core_.runs[place.run].head != keys[0]) {
-          return false;
-        }
+        if (place.run >= core_.runs.max_runs()) return false;
+        __builtin_prefetch(&core_.runs[place.run].inline_interval);
+        if (core_.runs[place.run].head != keys[0]) return false;
         id = place.run;
         return true;
       });
@@ -105,6 +105,7 @@ Matcher::Visit Matcher::Enter(std::span<const kv::BlockKey> keys, RunId hint, Wi
       if (result == PlaceTable::Result::kBusy) return Visit::kBusy;
     }
     Run& run = core_.runs[id];
+    __builtin_prefetch(&run.inline_interval);
     const uint32_t seq = run.seq.atomic().load(std::memory_order_acquire);
     if ((seq & 1) != 0) {
       Relax();
@@ -118,6 +119,7 @@ Matcher::Visit Matcher::Enter(std::span<const kv::BlockKey> keys, RunId hint, Wi
     window.run = id;
     window.blocks = most;
     if (most > 0) {
+      if (run.intervals > 1) __builtin_prefetch(core_.arena.Words(run.interval));
       window.blocks = CommonPrefix(core_.arena.Words(run.keys), keys.data(), most);
       if (window.blocks < keys.size()) core_.heads.Prefetch(core_.heads.Mix(keys[window.blocks]));
       read(std::as_const(run), window.blocks);

@@ -15,7 +15,6 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "net/address.h"
-#include "net/http.h"
 #include "net/loop.h"
 #include "net/tls.h"
 
@@ -40,8 +39,7 @@ class GrpcStream {
  public:
   virtual ~GrpcStream() = default;
   virtual Loop& loop() = 0;
-  virtual const Headers& metadata() const = 0;  // of the request, lower-case names, without ':'
-  virtual std::string_view peer() const = 0;    // "127.0.0.1:54321"
+  virtual std::string_view peer() const = 0;  // "127.0.0.1:54321"
 
   // Queues one message. It leaves as HTTP/2 flow control permits; queued_bytes() tells how much
   // has not been handed to the socket.
@@ -79,8 +77,8 @@ class GrpcHandler {
 struct GrpcServerOptions {
   size_t max_message_bytes = size_t{4} << 20;  // received; over it RESOURCE_EXHAUSTED
   uint32_t max_concurrent_streams = 10'000;    // per connection
-  // Headers of open streams and received parts of messages that are not complete, of all
-  // connections together; over it the stream that adds to them ends with RESOURCE_EXHAUSTED.
+  // Received parts of messages that are not complete, of all connections together; over it the
+  // stream that adds to them ends with RESOURCE_EXHAUSTED. (Of headers nothing is kept.)
   size_t max_held_bytes = size_t{512} << 20;
   size_t max_connections = 1'024;
   size_t max_header_bytes = 64 << 10;

@@ -9,7 +9,8 @@
 namespace warmpath::net {
 namespace {
 
-constexpr size_t kKeptQueueCapacity = 512;
+constexpr size_t kSpareQueueCapacity = 8 << 10;
+constexpr size_t kMaxSpareQueues = 32;
 constexpr size_t kCompactAbove = 64 << 10;
 
 nghttp2_nv Field(std::string_view name, std::string_view value, bool copy_value = false) {
@@ -56,41 +57,37 @@ void Http2Stream::AddHeader(std::string_view name, std::string_view value) {
   header_bytes_ += name.size() + value.size() + 32;
   if (header_bytes_ > session_.options_.max_header_bytes) return;
   if (name == ":method") {
-    method_ = value;
+    post_ = value == "POST";
   } else if (name == ":path") {
     path_ = value;
-  } else if (!name.starts_with(':')) {
-    metadata_.Add(std::string(name), std::string(value));
+  } else if (name == "content-type") {
+    if (!std::exchange(content_type_seen_, true)) is_grpc_ = IsGrpcContentType(value);
+  } else if (name == "grpc-encoding") {
+    if (!std::exchange(encoding_seen_, true)) compressed_ = value != "identity";
+  } else if (name == "grpc-timeout") {
+    if (!std::exchange(timeout_seen_, true)) timeout_ = ParseGrpcTimeout(value);
   }
 }
 
 void Http2Stream::OnHeadersEnd() {
-  const bool too_large = header_bytes_ > session_.options_.max_header_bytes;
-  if (too_large || !CountHeld()) {
-    metadata_ = Headers();
-    header_bytes_ = 0;
-    CountHeld();
-    Refuse(GrpcStatus::kResourceExhausted,
-           too_large ? "the request's headers are too large" : "the server holds too many headers");
+  if (header_bytes_ > session_.options_.max_header_bytes) {
+    Refuse(GrpcStatus::kResourceExhausted, "the request's headers are too large");
     return;
   }
-  if (method_ != "POST") {
+  if (!post_) {
     Refuse(GrpcStatus::kInternal, "gRPC requests are POST", "405");
     return;
   }
-  if (!IsGrpcContentType(metadata_.Get("content-type").value_or(""))) {
+  if (!is_grpc_) {
     Refuse(GrpcStatus::kInternal, "content-type is not application/grpc", "415");
     return;
   }
-  if (const auto encoding = metadata_.Get("grpc-encoding"); encoding && *encoding != "identity") {
+  if (compressed_) {
     Refuse(GrpcStatus::kUnimplemented, "compressed messages are not accepted");
     return;
   }
-  if (const auto text = metadata_.Get("grpc-timeout")) {
-    if (const auto timeout = ParseGrpcTimeout(*text)) SetDeadline(*timeout);
-  }
+  if (timeout_) SetDeadline(*timeout_);
   handler_ = session_.service_(path_, *this);
-  method_ = std::string();
   path_ = std::string();
   if (!handler_ && !finished_) {
     Refuse(GrpcStatus::kUnimplemented, "unknown service or method");
@@ -129,7 +126,7 @@ void Http2Stream::OnData(std::string_view data) {
 }
 
 bool Http2Stream::CountHeld() {
-  const size_t held = header_bytes_ + reader_.buffered();
+  const size_t held = reader_.buffered();
   if (held == counted_) return true;
   const bool grows = held > counted_;
   // Unsigned: a difference below zero wraps around twice.
@@ -172,6 +169,11 @@ void Http2Stream::SendPieces(std::span<const std::string_view> pieces) {
   if (finished_) return;
   size_t size = 0;
   for (const std::string_view piece : pieces) size += piece.size();
+  auto& spare = session_.spare_queues_;
+  if (out_.capacity() <= kNoMemory && !spare.empty()) {
+    out_ = std::move(spare.back());
+    spare.pop_back();
+  }
   out_.reserve(out_.size() + kGrpcPrefix + size);
   AppendGrpcPrefix(out_, size);
   for (const std::string_view piece : pieces) out_.append(piece);
@@ -241,12 +243,7 @@ void Http2Stream::Take(std::string& out, size_t size) {
   out.append(out_, sent_, size);
   sent_ += size;
   if (sent_ == out_.size()) {
-    if (out_.capacity() > kKeptQueueCapacity) {
-      out_ = std::string();
-    } else {
-      out_.clear();
-    }
-    sent_ = 0;
+    FreeQueue();
   } else if (sent_ > kCompactAbove && sent_ > out_.size() / 2) {
     out_.erase(0, sent_);
     sent_ = 0;
@@ -255,6 +252,16 @@ void Http2Stream::Take(std::string& out, size_t size) {
     above_low_water_ = false;
     if (!finished_) session_.drained_.push_back(id_);
   }
+}
+
+void Http2Stream::FreeQueue() {
+  auto& spare = session_.spare_queues_;
+  out_.clear();
+  sent_ = 0;
+  if (out_.capacity() <= kSpareQueueCapacity && spare.size() < kMaxSpareQueues) {
+    spare.push_back(std::move(out_));
+  }
+  out_ = std::string();
 }
 
 void Http2Stream::DeliverDrain() {

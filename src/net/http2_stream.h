@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -19,7 +20,6 @@ class Http2Stream final : public GrpcStream {
   ~Http2Stream() override;
 
   Loop& loop() override;
-  const Headers& metadata() const override { return metadata_; }
   std::string_view peer() const override;
   void Send(std::string_view message) override { SendPieces({&message, 1}); }
   void SendPieces(std::span<const std::string_view> pieces) override;
@@ -58,6 +58,7 @@ class Http2Stream final : public GrpcStream {
   void SetDeadline(Duration from_now);
   void ClearDeadline();
   void TellGone();
+  void FreeQueue();
   // Brings what this stream adds to the server's held bytes up to date; false: they are too many.
   bool CountHeld();
 
@@ -66,19 +67,25 @@ class Http2Stream final : public GrpcStream {
   Http2Stream* next_ = nullptr;
   Http2Stream* previous_ = nullptr;
   std::unique_ptr<GrpcHandler> handler_;
-  Headers metadata_;
-  std::string method_;
-  std::string path_;
+  std::string path_;  // until the handler is made
   size_t header_bytes_ = 0;
+  std::optional<Duration> timeout_;
   GrpcMessageReader reader_;
   size_t counted_ = 0;  // of the server's held bytes
   uint32_t held_ = 0;   // received bytes whose window has not been given back
-  std::string out_;     // length-prefixed messages
+  std::string out_;     // length-prefixed messages; without memory while there are none
   size_t sent_ = 0;     // of out_
   std::string status_message_;
   GrpcStatus status_ = GrpcStatus::kOk;
   std::multimap<TimePoint, Http2Stream*>::iterator deadline_;
   bool deadline_set_ = false;
+  // Of the headers that count here the first of a name counts.
+  bool post_ = false;
+  bool content_type_seen_ = false;
+  bool is_grpc_ = false;
+  bool encoding_seen_ = false;
+  bool compressed_ = false;
+  bool timeout_seen_ = false;
   bool reading_ = true;
   bool remote_closed_ = false;
   bool complete_ = false;

@@ -22,6 +22,7 @@ constexpr size_t kMaxShapeKey = size_t{64} << 10;
 constexpr size_t kMaxShapeTexts = 4096;
 // What a template may print of the time is the same for as long (Tokenizer::ContentRules).
 constexpr int64_t kShapeSeconds = 900;
+constexpr size_t kAnyNew = static_cast<size_t>(-1);
 
 tl::unexpected<Error> TooLong() {
   return Fail(Code::kUnsupported, "a text or a word too long to tokenize");
@@ -111,13 +112,16 @@ struct Encoder::Impl {
   }
 
   // The ids of the text that `stretches` make up. Exact: cuts are only made where the tokenizer
-  // itself never looks across, and a known chunk is compared byte by byte.
-  Result<EncodedPrompt> EncodeStretches(std::span<const Stretch> stretches,
-                                        bool add_special_tokens) const {
+  // itself never looks across, and a known chunk is compared byte by byte. kOutOfBounds: more than
+  // `max_new_bytes` of the text are not known.
+  Result<EncodedPrompt> EncodeStretches(std::span<const Stretch> stretches, bool add_special_tokens,
+                                        size_t max_new_bytes) const {
     std::vector<TextSpan>& chunk = ThreadScratch().chunk;
     Chunker chunker(stretches, between_words);
     PrefixNodePtr node = add_special_tokens ? special_root : plain_root;
     std::string text;
+    size_t bytes_left = 0;
+    for (const Stretch& stretch : stretches) bytes_left += stretch.text.bytes.size();
     bool known = true;
     size_t known_tokens = 0;
     while (chunker.Next(chunk)) {
@@ -125,8 +129,10 @@ struct Encoder::Impl {
         if (PrefixNodePtr next = trie.Find(node, chunk)) {
           node = std::move(next);
           known_tokens = node->tokens();
+          for (const TextSpan& span : chunk) bytes_left -= span.bytes.size();
           continue;
         }
+        if (bytes_left > max_new_bytes) return Fail(Code::kOutOfBounds, "much text is new");
       }
       known = false;
       WP_RETURN_IF_ERROR(Unescape(chunk, text));
@@ -178,12 +184,13 @@ struct Encoder::Impl {
     }
     WP_TRY(const auto ends, tokenizer->CutPoints(text, 1));
     const Stretch whole{{text, false}, ends};
-    return EncodeStretches(std::span(&whole, 1), add_special_tokens);
+    return EncodeStretches(std::span(&whole, 1), add_special_tokens, kAnyNew);
   }
 
-  // The shape of a plain chat body, from the cache or made now, and in `scratch` the texts for its
-  // gaps; null when the body has to be rendered as it is.
-  ShapePtr ShapeOf(const PlainBody& body, Scratch& scratch) const {
+  // The shape of a plain chat body, from the cache or, if it is no larger than `max_new_bytes`,
+  // made now, and in `scratch` the texts for its gaps; null when the body has to be rendered as it
+  // is.
+  ShapePtr ShapeOf(const PlainBody& body, size_t max_new_bytes, Scratch& scratch) const {
     const int64_t now = options.now ? options.now() : static_cast<int64_t>(std::time(nullptr));
     if (now < 0) return nullptr;
     std::string& key = scratch.key;
@@ -207,6 +214,7 @@ struct Encoder::Impl {
     const size_t skeleton_size = key.size();
     key.append(reinterpret_cast<const char*>(&window), sizeof window);
     if (const auto known = shapes.Find(key)) return *known;
+    if (key.size() > max_new_bytes) return nullptr;
     std::string stand_in;
     size_t texts = 0;
     for (size_t i = 0; i < skeleton_size; ++i) {
@@ -221,11 +229,18 @@ struct Encoder::Impl {
     return shape;
   }
 
-  // Nullopt: the body has to be rendered as it is.
-  std::optional<EncodedPrompt> EncodePlainChat(const PlainBody& body) const {
+  // Nullopt: the body has to go the full way, or more than `max_new_bytes` of it are new.
+  std::optional<EncodedPrompt> EncodePlain(Api api, const PlainBody& body,
+                                           size_t max_new_bytes) const {
+    if (api == Api::kChatCompletions) return EncodePlainChat(body, max_new_bytes);
+    if (api == Api::kCompletions) return EncodePlainText(body, max_new_bytes);
+    return std::nullopt;
+  }
+
+  std::optional<EncodedPrompt> EncodePlainChat(const PlainBody& body, size_t max_new_bytes) const {
     if (!caches || body.texts == 0) return std::nullopt;
     Scratch& scratch = ThreadScratch();
-    const ShapePtr shape = ShapeOf(body, scratch);
+    const ShapePtr shape = ShapeOf(body, max_new_bytes, scratch);
     if (shape == nullptr || shape->truncate_to > 0) return std::nullopt;
     if (shape->add_special_tokens && !added) return std::nullopt;
     auto& stretches = scratch.stretches;
@@ -241,17 +256,17 @@ struct Encoder::Impl {
       bytes += text.bytes.size();
       if (bytes > kMaxTextBytes) return std::nullopt;
     }
-    auto prompt = EncodeStretches(stretches, shape->add_special_tokens);
+    auto prompt = EncodeStretches(stretches, shape->add_special_tokens, max_new_bytes);
     if (!prompt) return std::nullopt;
     return std::move(*prompt);
   }
 
-  std::optional<EncodedPrompt> EncodePlainText(const PlainBody& body) const {
+  std::optional<EncodedPrompt> EncodePlainText(const PlainBody& body, size_t max_new_bytes) const {
     const RawText& text = body.parts.front().text;
     if (!caches || !between_words || text.bytes.size() > kMaxTextBytes) return std::nullopt;
     if (body.add_special_tokens && !added) return std::nullopt;
     const Stretch whole{{text.bytes, text.escaped}, {}};
-    auto prompt = EncodeStretches(std::span(&whole, 1), body.add_special_tokens);
+    auto prompt = EncodeStretches(std::span(&whole, 1), body.add_special_tokens, max_new_bytes);
     if (!prompt) return std::nullopt;
     return std::move(*prompt);
   }
@@ -289,16 +304,13 @@ Result<std::vector<EncodedPrompt>> Encoder::Encode(Api api, std::string_view bod
 
 Result<std::vector<EncodedPrompt>> Encoder::Encode(Api api, std::string_view body,
                                                    const PlainBody* plain) const {
+  if (plain != nullptr) {
+    if (auto prompt = impl_->EncodePlain(api, *plain, kAnyNew)) return One(std::move(*prompt));
+  }
   switch (api) {
     case Api::kChatCompletions:
-      if (plain != nullptr) {
-        if (auto prompt = impl_->EncodePlainChat(*plain)) return One(std::move(*prompt));
-      }
       return impl_->EncodeChat(body);
     case Api::kCompletions:
-      if (plain != nullptr) {
-        if (auto prompt = impl_->EncodePlainText(*plain)) return One(std::move(*prompt));
-      }
       return impl_->EncodeCompletions(body);
     case Api::kGenerate: {
       WP_TRY(auto ids, ReadGenerate(body, impl_->tokenizer->vocab_size()));
@@ -307,6 +319,13 @@ Result<std::vector<EncodedPrompt>> Encoder::Encode(Api api, std::string_view bod
     default:
       return Fail(Code::kUnsupported, "no exact tokens for this API");
   }
+}
+
+std::optional<std::vector<EncodedPrompt>> Encoder::EncodeKnown(Api api, const PlainBody& plain,
+                                                               size_t max_new_bytes) const {
+  auto prompt = impl_->EncodePlain(api, plain, max_new_bytes);
+  if (!prompt) return std::nullopt;
+  return One(std::move(*prompt));
 }
 
 const Tokenizer& Encoder::tokenizer() const {

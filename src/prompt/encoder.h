@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -44,6 +45,10 @@ class Encoder {
   // plain.
   Result<std::vector<EncodedPrompt>> Encode(Api api, std::string_view body,
                                             const PlainBody* plain) const;
+  // The same where that is sure to be quick: nullopt where more than about `max_new_bytes` of text
+  // were never met before, and where the body has to go the full way.
+  std::optional<std::vector<EncodedPrompt>> EncodeKnown(Api api, const PlainBody& plain,
+                                                        size_t max_new_bytes) const;
   const Tokenizer& tokenizer() const;
 
  private:

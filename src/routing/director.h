@@ -36,7 +36,11 @@ struct DirectorOptions {
   Duration hold_grace =
       std::chrono::milliseconds(500);  // speculative blocks outlive their request by this
   Duration beat_interval = std::chrono::seconds(60);  // "metrics beat"; 0 = off
-  size_t offload_body_bytes = 64 << 10;               // bodies above belong on a CPU pool
+  // Bodies above belong on a CPU pool, but for those up to the second size of which no more than
+  // the third is new.
+  size_t offload_body_bytes = 64 << 10;
+  size_t known_body_bytes = 1 << 20;
+  size_t offload_new_bytes = 16 << 10;
   // Accept models no endpoint serves, as pools without a model list do (conformance tests).
   bool any_model = false;
   // Blocks of a prompt under way count as on their way into its engine's cache.
@@ -181,12 +185,16 @@ class Director {
   std::shared_ptr<const prompt::Encoder> encoder() const;
   std::string encoder_note() const;
 
-  bool ShouldOffload(size_t body_bytes) const { return body_bytes > options_.offload_body_bytes; }
   // kInvalidArgument: not a JSON object (answer 400). Bodies that only the engine can judge are
   // prepared without tokens.
   // Applies the policies too: kInvalidArgument when a model is required and missing.
   Result<Prepared> Prepare(std::string request_id, prompt::Api api, std::string_view body,
                            RequestAttributes attributes = {}) const;
+  // The same if it is quick, for event loops. Nullopt: do it on a CPU pool; `attributes` are moved
+  // from unless it is.
+  std::optional<Result<Prepared>> PrepareIfQuick(const std::string& request_id, prompt::Api api,
+                                                 std::string_view body,
+                                                 RequestAttributes& attributes) const;
   // The same without tokens (deadline passed, pool full, api routed by load); `note` says why.
   Result<Prepared> PrepareByLoad(std::string request_id, prompt::Api api, std::string_view body,
                                  std::string note, RequestAttributes attributes = {}) const;
@@ -224,6 +232,9 @@ class Director {
   Result<Prepared> Read(std::string request_id, prompt::Api api, std::string_view body,
                         const prompt::PlainBody* plain, RequestAttributes attributes) const;
   void Estimate(Prepared& prepared, std::string_view body) const;
+  // Fills in what Read leaves open. False, with nothing counted, where that is not `quick`.
+  bool AddTokens(Prepared& prepared, std::string_view body, const prompt::PlainBody* plain,
+                 bool quick) const;
   Result<Outcome> DecideBodiless(Prepared& request, const std::vector<fleet::EndpointId>& exclude);
   Outcome Book(Prepared& request, std::unique_ptr<OutcomeState> outcome);
   void CountLookup(const Prepared& request, const MatchedRequest& matched, Duration took);

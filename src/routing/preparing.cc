@@ -123,6 +123,28 @@ Result<Prepared> Director::Prepare(std::string request_id, prompt::Api api, std:
                                    RequestAttributes attributes) const {
   const prompt::PlainBody* plain = ReadPlain(api, body);
   WP_TRY(Prepared prepared, Read(std::move(request_id), api, body, plain, std::move(attributes)));
+  AddTokens(prepared, body, plain, /*quick=*/false);
+  return prepared;
+}
+
+std::optional<Result<Prepared>> Director::PrepareIfQuick(const std::string& request_id,
+                                                         prompt::Api api, std::string_view body,
+                                                         RequestAttributes& attributes) const {
+  if (body.size() <= options_.offload_body_bytes)
+    return Prepare(request_id, api, body, std::move(attributes));
+  if (body.size() > options_.known_body_bytes) return std::nullopt;
+  const prompt::PlainBody* plain = ReadPlain(api, body);
+  if (plain == nullptr) return std::nullopt;
+  auto prepared = Read(request_id, api, body, plain, std::move(attributes));
+  if (!prepared) return prepared;
+  if (AddTokens(*prepared, body, plain, /*quick=*/true)) return prepared;
+  attributes = std::move(prepared->attributes);
+  return std::nullopt;
+}
+
+bool Director::AddTokens(Prepared& prepared, std::string_view body, const prompt::PlainBody* plain,
+                         bool quick) const {
+  const prompt::Api api = prepared.view.api;
   std::shared_ptr<const prompt::Encoder> encoder;
   std::string encoder_model;
   {
@@ -131,6 +153,12 @@ Result<Prepared> Director::Prepare(std::string request_id, prompt::Api api, std:
     encoder_model = state_->encoder_model;
     if (encoder == nullptr) prepared.tokens_note = state_->encoder_note;
   }
+  const auto keep = [&prepared](std::vector<prompt::EncodedPrompt> prompts) {
+    prepared.prompts = std::move(prompts);
+    prepared.tokens_known = true;
+    for (const prompt::EncodedPrompt& prompt : prepared.prompts)
+      prepared.prompt_tokens += prompt.token_count();
+  };
   const std::string& model = prepared.target_model;
   std::string_view reason;
   if (!HasExactTokens(api)) {
@@ -141,11 +169,11 @@ Result<Prepared> Director::Prepare(std::string request_id, prompt::Api api, std:
   } else if (!SharesTokenizer(*state_->deps.fleet.snapshot(), model, encoder_model)) {
     prepared.tokens_note = fmt::format("the tokenizer loaded is that of {}", encoder_model);
     reason = "other_model";
+  } else if (quick) {
+    if (auto prompts = encoder->EncodeKnown(api, *plain, options_.offload_new_bytes))
+      keep(std::move(*prompts));
   } else if (auto prompts = encoder->Encode(api, body, plain); prompts) {
-    prepared.prompts = std::move(*prompts);
-    prepared.tokens_known = true;
-    for (const prompt::EncodedPrompt& prompt : prepared.prompts)
-      prepared.prompt_tokens += prompt.token_count();
+    keep(std::move(*prompts));
   } else {
     // The engine answers for itself: it refuses what it refuses, and serves what we cannot
     // tokenize.
@@ -153,12 +181,13 @@ Result<Prepared> Director::Prepare(std::string request_id, prompt::Api api, std:
     reason = prompts.error().code == Code::kUnsupported ? "unsupported_prompt" : "refused_prompt";
   }
   if (!prepared.tokens_known) {
+    if (quick) return false;
     state_->metrics.CountInexact(std::string(reason));
     Estimate(prepared, body);
   }
   prepared.prepare_time = state_->deps.clock.Now() - prepared.started;
   state_->metrics.prepare_seconds.Observe(ToSeconds(prepared.prepare_time));
-  return prepared;
+  return true;
 }
 
 }  // namespace warmpath::routing
