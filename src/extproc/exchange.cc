@@ -245,9 +245,9 @@ void Exchange::Decide() {
     return Refuse(routing::ApiError{400, "The request body is empty.", "invalid_request"});
   }
   state_ = State::kDeciding;
-  auto prepared = shared_.deps.director.PrepareIfQuick(
-      pending_->head.request_id, pending_->kind.api, pending_->body->view(),
-      pending_->head.attributes);
+  auto prepared =
+      shared_.deps.director.PrepareIfQuick(pending_->head.request_id, pending_->kind.api,
+                                           pending_->body->view(), pending_->head.attributes);
   if (!prepared) return PrepareOnPool();
   OnPrepared(std::move(*prepared));
 }

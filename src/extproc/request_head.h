@@ -23,7 +23,7 @@ inline constexpr size_t kMaxSubset = 10'000;
 struct RequestHead {
   std::string request_id;
   bool own_request_id = false;  // the client sent none that can be used
-  std::string path;
+  std::string_view path;        // of the message
   std::optional<size_t> content_length;
   bool test_selection = false;        // the subset is the test's, whatever the metadata say
   std::vector<std::string> unwanted;  // headers present that clients may not send on

@@ -57,8 +57,8 @@ class ProcessHandler final : public net::GrpcHandler, private Sink {
   ProcessHandler(std::shared_ptr<ServerShared> shared, net::GrpcStream& stream)
       : shared_(std::move(shared)),
         stream_(stream),
-        started_(shared_->exchange.deps.clock.Now()),
-        exchange_(std::make_unique<Exchange>(shared_->exchange, static_cast<Sink&>(*this))) {
+        started_(shared_->streams ? shared_->exchange.deps.clock.Now() : TimePoint()),
+        exchange_(std::in_place, shared_->exchange, static_cast<Sink&>(*this)) {
     if (shared_->streams) shared_->streams->in_flight.Add(1);
   }
   ~ProcessHandler() override {
@@ -89,6 +89,7 @@ class ProcessHandler final : public net::GrpcHandler, private Sink {
     stream_.Finish(status, message);
   }
   bool Offload(std::function<void()> work, std::function<void()> done) override {
+    if (alive_ == nullptr) alive_ = std::make_shared<bool>();
     return shared_->exchange.deps.pool.TryRun([work = std::move(work), done = std::move(done),
                                                loop = &stream_.loop(),
                                                alive = std::weak_ptr(alive_)] {
@@ -108,8 +109,8 @@ class ProcessHandler final : public net::GrpcHandler, private Sink {
   const TimePoint started_;
   GrpcStatus status_ = GrpcStatus::kOk;
   net::Timer timer_;
-  const std::shared_ptr<bool> alive_ = std::make_shared<bool>();  // as long as this handler
-  std::unique_ptr<Exchange> exchange_;
+  std::shared_ptr<bool> alive_;  // made when asked for; then as long as this handler
+  std::optional<Exchange> exchange_;
 };
 
 class ExtProcServerImpl final : public ExtProcServer {
@@ -135,8 +136,8 @@ Result<std::unique_ptr<ExtProcServer>> ExtProcServer::Create(net::LoopGroup& loo
   // An exchange waits for OnDrain above this many queued bytes: the mark must lie below.
   grpc.low_water_bytes = std::min(grpc.low_water_bytes, kSendAhead / 2);
   // Messages under way are bodies too, but one must always fit.
-  grpc.max_held_bytes = std::max(grpc.max_message_bytes,
-                                 std::min(grpc.max_held_bytes, options.max_buffered_bytes));
+  grpc.max_held_bytes =
+      std::max(grpc.max_message_bytes, std::min(grpc.max_held_bytes, options.max_buffered_bytes));
   const bool serve_health = options.health_on_this_port;
   const auto health = std::make_shared<const std::function<HealthInputs()>>(deps.health);
   const auto shared = std::make_shared<ServerShared>(std::move(options), std::move(deps));

@@ -105,7 +105,6 @@ class Http2Session {
   // Streams with a timeout, and those that have been answered; null: the drain's grace.
   std::multimap<TimePoint, Http2Stream*> deadlines_;
   std::vector<int32_t> drained_;  // streams whose OnDrain is due
-  std::vector<std::string> spare_queues_;  // memory of queues that were sent, for the next ones
   std::string* out_ = nullptr;    // during Produce
   size_t out_limit_ = 0;
   std::string last_words_;  // GOAWAY written by hand, once nghttp2 cannot

@@ -5,12 +5,15 @@
 #include <algorithm>
 #include <array>
 #include <utility>
+#include <vector>
 
 namespace warmpath::net {
 namespace {
 
 constexpr size_t kSpareQueueCapacity = 8 << 10;
-constexpr size_t kMaxSpareQueues = 32;
+constexpr size_t kMaxSpareQueues = 64;
+// Memory of queues that were sent, for the next ones of the loop.
+thread_local std::vector<std::string> spare_queues;
 constexpr size_t kCompactAbove = 64 << 10;
 
 nghttp2_nv Field(std::string_view name, std::string_view value, bool copy_value = false) {
@@ -169,10 +172,9 @@ void Http2Stream::SendPieces(std::span<const std::string_view> pieces) {
   if (finished_) return;
   size_t size = 0;
   for (const std::string_view piece : pieces) size += piece.size();
-  auto& spare = session_.spare_queues_;
-  if (out_.capacity() <= kNoMemory && !spare.empty()) {
-    out_ = std::move(spare.back());
-    spare.pop_back();
+  if (out_.empty() && !spare_queues.empty()) {
+    out_ = std::move(spare_queues.back());
+    spare_queues.pop_back();
   }
   out_.reserve(out_.size() + kGrpcPrefix + size);
   AppendGrpcPrefix(out_, size);
@@ -255,11 +257,10 @@ void Http2Stream::Take(std::string& out, size_t size) {
 }
 
 void Http2Stream::FreeQueue() {
-  auto& spare = session_.spare_queues_;
   out_.clear();
   sent_ = 0;
-  if (out_.capacity() <= kSpareQueueCapacity && spare.size() < kMaxSpareQueues) {
-    spare.push_back(std::move(out_));
+  if (out_.capacity() <= kSpareQueueCapacity && spare_queues.size() < kMaxSpareQueues) {
+    spare_queues.push_back(std::move(out_));
   }
   out_ = std::string();
 }
