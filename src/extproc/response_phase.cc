@@ -118,6 +118,10 @@ const char* ResponsePhase::OnBody(const RequestMessage& part, pb::BodySendMode m
   if (complete()) return nullptr;
   if (outcome && !part.body().empty() && IsSuccess(status_)) {
     outcome->BodyChunk(part.body().size());
+    if (part.end_of_stream()) {
+      Complete(outcome, part.body());
+      return nullptr;
+    }
     usage_->Feed(part.body());
   }
   if (part.end_of_stream()) Complete(outcome);
@@ -132,11 +136,11 @@ const char* ResponsePhase::OnTrailers(std::optional<routing::Outcome>& outcome) 
   return nullptr;
 }
 
-void ResponsePhase::Complete(std::optional<routing::Outcome>& outcome) {
+void ResponsePhase::Complete(std::optional<routing::Outcome>& outcome, std::string_view rest) {
   state_ = State::kComplete;
   sink_.MarkComplete();
   if (outcome) {
-    if (const auto usage = usage_->Finish()) {
+    if (const auto usage = usage_->Finish(rest)) {
       outcome->Usage(usage->prompt_tokens, usage->cached_tokens, usage->output_tokens);
     }
     outcome->Finish(status_);

@@ -36,7 +36,8 @@ class ResponsePhase {
  private:
   enum class State { kIdle, kBody, kComplete };
   void ReadHeaders(const RequestMessage& message, std::optional<routing::Outcome>& outcome);
-  void Complete(std::optional<routing::Outcome>& outcome);
+  // `rest`: of the body, what the scanner was not given.
+  void Complete(std::optional<routing::Outcome>& outcome, std::string_view rest = {});
 
   Sink& sink_;
   const bool conformance_headers_;

@@ -28,8 +28,8 @@ class UsageScanner {
 
   explicit UsageScanner(Kind kind) : kind_(kind) {}
   void Feed(std::string_view bytes);
-  // After the last byte.
-  std::optional<ResponseUsage> Finish();
+  // After the last byte. `rest`: bytes that were not fed, the last ones.
+  std::optional<ResponseUsage> Finish(std::string_view rest = {});
 
  private:
   void FeedEvents(std::string_view bytes);

@@ -36,6 +36,52 @@ TEST(UsageScanner, DetailsMayBeMissing) {
   }
 }
 
+// What no glance can tell is read whole: both find the same.
+TEST(UsageScanner, ReadsUsageWhereverItStandsAndHoweverItIsWritten) {
+  const std::string usage = R"("usage":{"prompt_tokens":5,"completion_tokens":2})";
+  for (const std::string& json :
+       {"{" + usage + "}", " {" + usage + "}\n ", "{" + usage + R"(,"service_tier":null})",
+        "{" + usage + R"(,"a":[{"b":"}\"]"},["\\"]],"c":"x"})",
+        R"({"a":{"usage":{"prompt_tokens":9}},)" + usage + "}",
+        "{" + usage + R"(,"a":{"usage":{"prompt_tokens":9}}})",
+        "{" + usage + R"(,"a":"\"usage\":{\"prompt_tokens\":9}"})",
+        "{" + usage + R"(,"a\"usage":{"prompt_tokens":9}})",
+        R"({"usage":{"prompt_tokens":9},)" + usage + "}", R"({"response":{)" + usage + "}}",
+        std::string(R"({"usage" : { "prompt_tokens" : 5 , "completion_tokens" : 2.0 }})"),
+        std::string(R"({"usage":{"prompt_tokens":5,"prompt_tokens":null,"output_tokens":2}})"),
+        std::string(R"({"usage":{"prompt_tokens":5,"x":{"y":[1]},"output_tokens":2}})"),
+        std::string(R"({"usage":{"prompt_tokens":5,"x":"y","output_tokens":2}})")}) {
+    const auto found = ReadUsage(json);
+    ASSERT_TRUE(found) << json;
+    EXPECT_EQ(found->prompt_tokens, 5u) << json;
+    EXPECT_EQ(found->output_tokens, 2u) << json;
+    EXPECT_FALSE(found->cached_tokens) << json;
+  }
+  for (const char* json :
+       {R"({"usage":{}})", R"({"usage":{"prompt_tokens":-1}})",
+        R"([{"usage":{"prompt_tokens":1}}])", R"({"usage":{"prompt_tokens":1}}})",
+        R"({"usage":{"prompt_tokens":01}})", R"({"usage":{"prompt_tokens":1)",
+        R"({"usage":{"prompt_tokens":1},"a":")", R"({"usage":)",
+        R"({"usage":{"prompt_tokens":99999999999999999999}})", R"("usage":{"prompt_tokens":1}})",
+        R"({"a":{"usage":{"prompt_tokens":1}}})"}) {
+    EXPECT_FALSE(ReadUsage(json)) << json;
+  }
+}
+
+TEST(UsageScanner, TheLastBytesNeedNotBeFed) {
+  const std::string body = R"({"choices":[],"usage":{"prompt_tokens":192}})";
+  for (const Kind kind : {Kind::kJson, Kind::kEvents}) {
+    const std::string text = kind == Kind::kJson ? body : "data: " + body + "\n\n";
+    for (size_t cut = 0; cut <= text.size(); ++cut) {
+      UsageScanner scanner(kind);
+      scanner.Feed(text.substr(0, cut));
+      const auto usage = scanner.Finish(text.substr(cut));
+      ASSERT_TRUE(usage) << cut;
+      EXPECT_EQ(usage->prompt_tokens, 192u);
+    }
+  }
+}
+
 TEST(UsageScanner, IsNotTakenInByContent) {
   EXPECT_FALSE(Scan(Kind::kJson, R"({"choices":[{"text":"\"usage\":{\"prompt_tokens\":1}"}]})"));
   EXPECT_FALSE(Scan(Kind::kJson, R"({"usage":null})"));
