@@ -37,7 +37,7 @@ class AbsentParents {
     const uint64_t bit = Hash(key);
     return (Load(&bits_[bit / 64]) >> (bit % 64) & 1) != 0;
   }
-  Parent* Find(kv::BlockKey key);
+  Parent* Find(kv::BlockKey key) { return MayContain(key) ? Search(key) : nullptr; }
   void Add(kv::BlockKey key);
   void Remove(kv::BlockKey key);
   uint64_t used_bytes() const { return parents_.size() * kParentBytes; }
@@ -45,6 +45,7 @@ class AbsentParents {
  private:
   static constexpr uint64_t kParentBytes = 64;
   static constexpr uint64_t kBits = 4096;
+  Parent* Search(kv::BlockKey key);
   static uint64_t Hash(kv::BlockKey key) { return (key * 0x9e3779b97f4a7c15ULL) >> 52; }
   uint64_t bits_[kBits / 64] = {};
   std::array<uint32_t, kBits> counts_{};

@@ -29,8 +29,7 @@ uint64_t HintOf(Place place, uint32_t generation) {
 
 }  // namespace
 
-AbsentParents::Parent* AbsentParents::Find(kv::BlockKey key) {
-  if (!MayContain(key)) return nullptr;
+AbsentParents::Parent* AbsentParents::Search(kv::BlockKey key) {
   const auto it = parents_.find(key);
   return it == parents_.end() ? nullptr : &it->second;
 }

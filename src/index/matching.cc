@@ -9,6 +9,7 @@ namespace warmpath::index {
 namespace {
 
 constexpr int kTries = 64;
+constexpr uint32_t kNear = 160;  // keys that are better asked for at once than searched further
 constexpr uint32_t kMostStrands = 2048;  // of one run, while the list may be changing
 
 void Relax() {
@@ -18,24 +19,37 @@ void Relax() {
 }
 
 // How many of `keys` the run's keys equal, at most `count`; the first ones are equal. Equal at a
-// place means equal before it. Several places at a time: their cache misses overlap.
-uint32_t CommonPrefix(const uint64_t* run, const kv::BlockKey* keys, uint32_t count) {
-  if (Load(run + count - 1) == keys[count - 1]) return count;
+// place means equal before it. `guess` is tried first; several places at a time: their cache misses
+// overlap.
+uint32_t CommonPrefix(const uint64_t* run, const kv::BlockKey* keys, uint32_t count,
+                      uint32_t guess) {
+  const auto equal_at = [&](uint32_t place) { return Load(run + place - 1) == keys[place - 1]; };
+  __builtin_prefetch(run + guess);
+  if (equal_at(count)) return count;
   uint32_t low = 1, high = count - 1;  // `low` are equal, more than `high` are not
-  while (high - low > 64) {
-    const uint32_t step = (high - low) / 8;
-    for (uint32_t i = 1; i < 8; ++i) __builtin_prefetch(run + low + i * step - 1);
-    uint32_t equal = 0;
-    for (uint32_t i = 4; i > 0; i /= 2) {
-      const uint32_t place = low + (equal + i) * step;
-      if (Load(run + place - 1) == keys[place - 1]) equal += i;
+  if (guess > low && guess < high) {
+    if (!equal_at(guess)) {
+      high = guess - 1;
+    } else {
+      if (!equal_at(guess + 1)) return guess;
+      low = guess + 1;
     }
-    high = equal < 7 ? low + (equal + 1) * step - 1 : high;
+  }
+  while (high - low > kNear) {
+    const uint32_t step = (high - low) / 16;
+    for (uint32_t i = 1; i < 16; ++i) __builtin_prefetch(run + low + i * step - 1);
+    uint32_t equal = 0;
+    for (uint32_t i = 8; i > 0; i /= 2) {
+      const uint32_t place = low + (equal + i) * step;
+      if (equal_at(place)) equal += i;
+    }
+    high = equal < 15 ? low + (equal + 1) * step - 1 : high;
     low += equal * step;
   }
+  for (uint32_t i = low; i <= high; i += 8) __builtin_prefetch(run + i);
   while (low < high) {
     const uint32_t middle = (low + high + 1) / 2;
-    if (Load(run + middle - 1) == keys[middle - 1]) {
+    if (equal_at(middle)) {
       low = middle;
     } else {
       high = middle - 1;
@@ -120,7 +134,7 @@ Matcher::Visit Matcher::Enter(std::span<const kv::BlockKey> keys, RunId hint, Wi
     window.blocks = most;
     if (most > 0) {
       if (run.intervals > 1) __builtin_prefetch(core_.arena.Words(run.interval));
-      window.blocks = CommonPrefix(core_.arena.Words(run.keys), keys.data(), most);
+      window.blocks = CommonPrefix(core_.arena.Words(run.keys), keys.data(), most, run.branch);
       if (window.blocks < keys.size()) core_.heads.Prefetch(core_.heads.Mix(keys[window.blocks]));
       read(std::as_const(run), window.blocks);
     }
@@ -183,6 +197,8 @@ void Matcher::Read(const Run& run, uint32_t blocks, bool plain, Scratch& s) cons
         if (from == 0 && to >= blocks) {
           s.now_any[group] |= uint64_t{1} << (lane % 64);
           if (lanes.gpu(index)) s.now_gpu[group] |= uint64_t{1} << (lane % 64);
+        } else if (plain && single) {
+          s.ends.push_back({group * 64 + lane % 64, {to, to}});
         } else {
           s.pieces.push_back(
               {group * 64 + lane % 64, from, std::min(to, blocks), lanes.gpu(index)});
@@ -297,26 +313,28 @@ bool Matcher::Match(std::span<const kv::BlockKey> keys, std::vector<HolderMatch>
     if (count > 0) {
       HolderMatch* match = out.data();
       const HolderMatch* const end = match + count;
-      const auto emit = [&](uint32_t slot) {
-        const uint64_t bit = uint64_t{1} << (slot % 64);
-        const uint32_t group = slot / 64;
-        const Scratch::Count ended = s.counts[slot];
+      const uint32_t slots = lanes.slots(), groups = s.groups;
+      const uint64_t *const seen = s.seen.data(), *const any = s.any.data(),
+                            *const gpu = s.gpu.data();
+      const Scratch::Count* const counts = s.counts.data();
+      const auto put = [&](uint32_t slot, uint32_t group, uint64_t bit) {
+        const Scratch::Count ended = counts[slot];
         match->holder = lanes.holder(slot);
-        match->blocks = (s.any[group] & bit) != 0 ? at : ended.blocks;
-        match->gpu_blocks = (s.gpu[group] & bit) != 0 ? at : ended.gpu_blocks;
+        match->blocks = (any[group] & bit) != 0 ? at : ended.blocks;
+        match->gpu_blocks = (gpu[group] & bit) != 0 ? at : ended.gpu_blocks;
         match->expected_blocks = match->blocks;
         ++match;
       };
-      const uint32_t slots = lanes.slots();
       if (count * 8 >= slots) {
         for (uint32_t rank = 0; rank < slots && match != end; ++rank) {
-          const uint32_t slot = lanes.slot_at(rank);
-          if (slot / 64 < s.groups && (s.seen[slot / 64] >> (slot % 64) & 1) != 0) emit(slot);
+          const uint32_t slot = lanes.slot_at(rank), group = slot / 64;
+          const uint64_t bit = uint64_t{1} << (slot % 64);
+          if (group < groups && (seen[group] & bit) != 0) put(slot, group, bit);
         }
       } else {
-        for (uint32_t group = 0; group < s.groups; ++group) {
-          for (uint64_t seen = s.seen[group]; seen != 0; seen &= seen - 1) {
-            emit(group * 64 + static_cast<uint32_t>(std::countr_zero(seen)));
+        for (uint32_t group = 0; group < groups; ++group) {
+          for (uint64_t left = seen[group]; left != 0; left &= left - 1) {
+            put(group * 64 + static_cast<uint32_t>(std::countr_zero(left)), group, left & -left);
           }
         }
         std::sort(out.begin(), out.end(),

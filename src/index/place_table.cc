@@ -42,15 +42,17 @@ bool PlaceTable::Resize(Shard& shard, uint32_t buckets) {
     range = uint64_t{ref} << 32 | buckets;
     thread_local std::vector<uint8_t> filled;
     filled.assign(buckets, 0);
+    uint8_t* const in = filled.data();
     uint64_t* words = Bucket(range, 0);
     for (uint64_t i = 0; i < uint64_t{buckets} * kSlots; ++i) Save(words + i, 0);
     for (uint32_t from = 0; from < BucketsOf(old); ++from) {
       const uint64_t* slots = Bucket(old, from);
+      __builtin_prefetch(slots + 8 * kSlots);
       for (uint32_t taken = ~EqualTo(slots, 0) & 0xff; taken != 0; taken &= taken - 1) {
         const uint64_t slot = slots[std::countr_zero(taken)];
         uint64_t at = Home(slot >> (kRunBits + kOffsetBits), range);
-        while (filled[at] == kSlots) at = at + 1 == buckets ? 0 : at + 1;
-        Save(Bucket(range, at) + filled[at]++, slot);
+        while (in[at] == kSlots) at = at + 1 == buckets ? 0 : at + 1;
+        Save(words + at * kSlots + in[at]++, slot);
       }
     }
   }

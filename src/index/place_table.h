@@ -90,6 +90,19 @@ class PlaceTable {
     ++shard.count;
     return true;
   }
+  // Erases if nothing else has to move for it.
+  bool EraseAlone(uint64_t mixed, Place place) {
+    Shard& shard = shards_[ShardOf(mixed)];
+    const uint64_t range = shard.range;
+    if (shard.count <= LimitOf(range) / 4) return false;
+    const uint64_t tag = TagOf(mixed);
+    uint64_t* slots = Bucket(range, Home(tag, range));
+    const uint32_t found = EqualTo(slots, Pack(tag, place));
+    if (found == 0 || EqualTo(slots, 0) == 0) return false;
+    Save(slots + std::countr_zero(found), 0);
+    --shard.count;
+    return true;
+  }
   // False when it was not there.
   bool Erase(uint64_t mixed, Place place);
 

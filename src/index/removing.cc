@@ -99,7 +99,8 @@ void Core::Unname(RunId strand_id, uint32_t from, uint32_t to) {
       mixed[i % kAhead] = hashes.Mix(Load(column + (to - 1 - i - kAhead - base)));
       hashes.Prefetch(mixed[i % kAhead]);
     }
-    WP_CHECK(hashes.Erase(at, {strand_id, to - 1 - i - base}));
+    const Place place{strand_id, to - 1 - i - base};
+    if (!hashes.EraseAlone(at, place)) WP_CHECK(hashes.Erase(at, place));
   }
 }
 

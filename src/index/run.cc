@@ -32,6 +32,7 @@ void RunPool::Free(RunId id) {
   run.end = 0;
   run.next_strand = 0;
   run.hint = 0;
+  run.branch = 0;
   run.tick = 0;
   run.intervals = 0;
   run.word_count = 0;

@@ -72,11 +72,13 @@ struct alignas(128) Run {
   Field<uint16_t> word_count;
   Field<Arena::Ref> words;     // bits of lanes from 128 on that hold all of the strand
   Field<Arena::Ref> interval;  // packed intervals; none while one fits in
-  Arena::Ref hashes;           // for the writer only
+  Field<uint16_t> branch;      // blocks before the youngest child: where others often part
   Field<uint64_t> inline_words[kInlineWords];
 
   Field<uint64_t> inline_interval;
+  // From here on for the writer only.
   kv::BlockKey parent_key;
+  Arena::Ref hashes;
   uint32_t full;  // lanes that hold all of the strand
   RunId run;      // whose strand this is
   RunId parent;   // none: nobody had the parent when the run began

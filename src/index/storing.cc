@@ -158,6 +158,7 @@ RunId Core::BeginRun(Storing& storing, Place at, uint32_t blocks) {
   run.parent_offset = static_cast<uint16_t>(at.offset);
   ++parent.children;
   parent.max_child = std::max(parent.max_child, run.parent_offset);
+  parent.branch = static_cast<uint16_t>(at.offset + 1);
   if (parent.hint == 0) parent.hint = id;
   return id;
 }
