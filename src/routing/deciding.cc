@@ -104,6 +104,7 @@ std::shared_ptr<Record> BodilessRecord(const Prepared& prepared, const View& vie
 struct DecideMemory {
   MatchedRequest matched;
   scheduling::Decision decision;
+  std::shared_ptr<Record> spare;  // empty; null when there is none
 };
 thread_local DecideMemory memory;
 
@@ -167,7 +168,7 @@ Result<Outcome> Director::DecideBodiless(Prepared& prepared,
   }
   const uint32_t chosen = LeastLoaded(*view, **pool);
   const View::Entry& entry = view->entries()[chosen];
-  auto outcome = std::make_unique<OutcomeState>();
+  auto outcome = NewOutcomeState();
   outcome->choices.push_back(
       {view->snapshot().endpoints[chosen], entry.address, 0, 0, entry.inflight.Read(), nullptr});
   outcome->metrics = &metrics;
@@ -229,7 +230,7 @@ Result<Outcome> Director::Decide(Prepared& prepared,
   }
 
   std::shared_ptr<Record> record =
-      MakeRecord(prepared, *view, pool, request, decision, state.names);
+      MakeRecord(prepared, *view, pool, request, decision, state.names, std::move(memory.spare));
   record->decision_ms = ToSeconds(scheduled - begin + prepared.prepare_time) * 1e3;
   const bool none = decision.picked.empty();
   state.metrics.CountAttempt(metrics,
@@ -242,14 +243,14 @@ Result<Outcome> Director::Decide(Prepared& prepared,
         record->attempts = prepared.decisions;
         record->status = HttpStatusOf(Code::kOutOfBounds);
       }
-      state.records.Add(std::move(record));
+      memory.spare = state.records.Add(std::move(record));
       state.metrics.CountError(metrics, 429);
     }
     return Fail(Code::kOutOfBounds,
                 "Every engine was filtered out for this request; try again later.");
   }
 
-  auto outcome = std::make_unique<OutcomeState>();
+  auto outcome = NewOutcomeState();
   outcome->choices.reserve(decision.picked.size());
   for (const size_t pick : decision.picked)
     outcome->choices.push_back(MakeChoice(matched, *view, pool, pick));
@@ -297,7 +298,7 @@ Outcome Director::Book(Prepared& prepared, std::unique_ptr<OutcomeState> outcome
     MutexLock lock(outcome->record->mutex);
     outcome->record->attempts = prepared.decisions;
   }
-  state.records.Add(outcome->record);
+  if (auto spare = state.records.Add(outcome->record)) memory.spare = std::move(spare);
   deps.fleet.Touch(chosen.endpoint->id);
   outcome->metrics->running.Add(1);
   if (prepared.decisions == 1) {

@@ -156,6 +156,7 @@ class Outcome {
  private:
   friend class Director;
   void ReleaseNow(int status);
+  void Drop();
   explicit Outcome(std::unique_ptr<OutcomeState> state);
   std::unique_ptr<OutcomeState> state_;
 };

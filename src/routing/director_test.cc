@@ -292,6 +292,44 @@ TEST(EligibleEndpoints, ANameWithoutAnAddressIsNoDestination) {
   EXPECT_TRUE(EligibleEndpoints(fleet, "", {}));
 }
 
+TEST(RecordStore, AForgottenRecordComesBackAsNewUnlessSomebodyHasIt) {
+  RecordStore store(1, 1 << 20);
+  const auto full = [] {
+    auto record = std::make_shared<Record>();
+    record->request_id = record->model = record->target_model = record->rewrite = "x";
+    record->tokens_note = "note";
+    record->priority = 1;
+    record->prompt_tokens = 2;
+    record->names = std::make_shared<RecordNames>(RecordNames{{{"scorer", 1}}, {"filter"}});
+    record->roster = std::make_shared<Roster>(
+        Roster{std::make_shared<EndpointName>(EndpointName{1, "a", "http://a"})});
+    record->verdicts.resize(1);
+    record->scores = {0.5};
+    record->chosen_place = 0;
+    record->at = WallTime(Duration(1));
+    record->decision_ms = 1;
+    MutexLock lock(record->mutex);
+    record->chosen = "b";
+    record->status = 200;
+    record->aborted = record->unseen = true;
+    record->attempts = 2;
+    record->delivered_cached_tokens = record->delivered_prompt_tokens = 3;
+    record->delivered_output_tokens = 3;
+    record->first_byte_ms = record->total_ms = 4;
+    return record;
+  };
+  EXPECT_EQ(store.Add(full()), nullptr);
+  const std::shared_ptr<Record> again = store.Add(full());
+  ASSERT_NE(again, nullptr);
+  EXPECT_EQ(codec::DumpJson(ToJson(again->Read(), true)),
+            codec::DumpJson(ToJson(Record().Read(), true)));
+  EXPECT_EQ(again->verdicts.size() + again->scores.size() + again->rewrite.size(), 0u);
+  EXPECT_EQ(again->at, WallTime());
+  const auto held = full();
+  store.Add(held);
+  EXPECT_EQ(store.Add(full()), nullptr);
+}
+
 TEST(RecordStore, ForgetsTheOldestBeyondItsBounds) {
   RecordStore store(2, 1 << 20);
   for (const char* id : {"1", "2", "3"}) {

@@ -40,6 +40,20 @@ bool HasRanks(const fleet::Endpoint& endpoint) {
   return endpoint.spec.data_parallel > 1;
 }
 
+// The first key of chains in a space, computed again only when another was asked for meanwhile.
+kv::BlockKey RootOf(uint32_t block_size, const std::string& adapter, const std::string& salt) {
+  struct Last {
+    uint32_t block_size = 0;
+    std::string adapter;
+    std::string salt;
+    kv::BlockKey root{};
+  };
+  thread_local Last last;
+  if (last.block_size != block_size || last.adapter != adapter || last.salt != salt)
+    last = {block_size, adapter, salt, kv::RootKey(block_size, adapter, salt)};
+  return last.root;
+}
+
 SpaceKeys KeysIn(const Prepared& prepared, const Pool& pool, uint32_t block_size,
                  uint32_t adapter) {
   auto keys = std::make_shared<PromptKeys>(prepared.prompts.size());
@@ -48,7 +62,7 @@ SpaceKeys KeysIn(const Prepared& prepared, const Pool& pool, uint32_t block_size
   for (size_t i = 0; i < prepared.prompts.size(); ++i) {
     const prompt::EncodedPrompt& prompt = prepared.prompts[i];
     if (prompt.token_count() < block_size) continue;
-    if (!root) root = kv::RootKey(block_size, pool.adapters[adapter], prepared.view.cache_salt);
+    if (!root) root = RootOf(block_size, pool.adapters[adapter], prepared.view.cache_salt);
     (*keys)[i] = prompt.Keys(*root, block_size);
     space.blocks += static_cast<uint32_t>((*keys)[i].size());
   }
@@ -220,8 +234,9 @@ std::shared_ptr<const RecordNames> NamesOf(const scheduling::Scheduler& schedule
 std::shared_ptr<Record> MakeRecord(const Prepared& prepared, const View& view, const Pool& pool,
                                    const scheduling::Request& request,
                                    const scheduling::Decision& decision,
-                                   std::shared_ptr<const RecordNames> names) {
-  auto record = std::make_shared<Record>();
+                                   std::shared_ptr<const RecordNames> names,
+                                   std::shared_ptr<Record> record) {
+  if (record == nullptr) record = std::make_shared<Record>();
   record->request_id = prepared.request_id;
   record->model = prepared.view.model;
   record->target_model = prepared.target_model;

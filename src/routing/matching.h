@@ -55,11 +55,13 @@ uint32_t UsableBlocks(uint32_t resident, uint64_t tokens, uint32_t block_size);
 void Match(const Prepared& prepared, const View& view, const Pool& pool, const ViewSources& sources,
            bool with_ids, MatchedRequest& out);
 
-// Why the request goes where it goes. Times, attempts and status are the caller's.
+// Why the request goes where it goes. Times, attempts and status are the caller's. `record`: an
+// empty one to be filled in; null: a new one is made.
 std::shared_ptr<Record> MakeRecord(const Prepared& prepared, const View& view, const Pool& pool,
                                    const scheduling::Request& request,
                                    const scheduling::Decision& decision,
-                                   std::shared_ptr<const RecordNames> names);
+                                   std::shared_ptr<const RecordNames> names,
+                                   std::shared_ptr<Record> record = nullptr);
 std::shared_ptr<const RecordNames> NamesOf(const scheduling::Scheduler& scheduler);
 
 }  // namespace warmpath::routing

@@ -1,6 +1,7 @@
 #include "routing/metrics.h"
 
 #include <algorithm>
+#include <atomic>
 
 namespace warmpath::routing {
 namespace {
@@ -85,6 +86,34 @@ std::string KeyOf(const RequestLabels& labels) {
   return key;
 }
 
+uint64_t NextNumber() {
+  static std::atomic<uint64_t> made{0};
+  return ++made;
+}
+
+// Labels that have a set of their own keep it.
+struct LastLabels {
+  uint64_t owner = 0;
+  std::string model;
+  std::string target_model;
+  std::string fairness_id;
+  int32_t priority = 0;
+  const RequestMetrics* metrics = nullptr;
+
+  bool Is(uint64_t number, const RequestLabels& labels) const {
+    return owner == number && priority == labels.priority && model == labels.model &&
+           target_model == labels.target_model && fairness_id == labels.fairness_id;
+  }
+  void Set(uint64_t number, const RequestLabels& labels, const RequestMetrics& found) {
+    owner = number;
+    model = labels.model;
+    target_model = labels.target_model;
+    fairness_id = labels.fairness_id;
+    priority = labels.priority;
+    metrics = &found;
+  }
+};
+
 std::unique_ptr<RequestMetrics> MakeSeries(Registry& registry, const std::string& model,
                                            const std::string& target, const std::string& fairness,
                                            const std::string& priority, uint32_t target_number) {
@@ -165,13 +194,19 @@ RoutingMetrics::RoutingMetrics(Registry& registry)
       token_parity_mismatches(registry.AddCounter(
           "warmpath_token_parity_mismatches_total",
           "Responses whose prompt_tokens differ from our own count of the prompt.")),
-      registry_(registry) {}
+      registry_(registry),
+      number_(NextNumber()) {}
 
 const RequestMetrics& RoutingMetrics::For(const RequestLabels& labels) {
+  thread_local LastLabels last;
+  if (last.Is(number_, labels)) return *last.metrics;
   {
     ReaderLock lock(mutex_);
     const auto it = sets_.find(KeyOf(labels));
-    if (it != sets_.end()) return *it->second;
+    if (it != sets_.end()) {
+      last.Set(number_, labels, *it->second);
+      return *it->second;
+    }
   }
   return MakeFor(labels);
 }

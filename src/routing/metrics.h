@@ -53,7 +53,7 @@ class RoutingMetrics {
  public:
   explicit RoutingMetrics(Registry& registry);
 
-  // One hash lookup for labels seen before.
+  // One hash lookup for labels seen before, none for those of the thread's last call.
   const RequestMetrics& For(const RequestLabels& labels) EXCLUDES(mutex_);
   // Names in rewrites get labels of their own from now on.
   void ProtectModels(const Policies& policies) EXCLUDES(mutex_);
@@ -87,6 +87,7 @@ class RoutingMetrics {
   const RequestMetrics& MakeFor(const RequestLabels& labels) EXCLUDES(mutex_);
 
   Registry& registry_;
+  const uint64_t number_;  // of this object, in this process
   SharedMutex mutex_;
   std::unordered_set<std::string> models_ GUARDED_BY(mutex_);
   std::unordered_set<std::string> protected_ GUARDED_BY(mutex_);

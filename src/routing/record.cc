@@ -5,6 +5,11 @@
 namespace warmpath::routing {
 namespace {
 
+size_t ListBytes(const Record& record) {
+  return record.verdicts.capacity() * sizeof(Record::Verdict) +
+         record.scores.capacity() * sizeof(double);
+}
+
 codec::JsonObject WeightsToJson(const DecisionRecord& record) {
   codec::JsonObject out;
   if (record.weights == nullptr) return out;
@@ -123,23 +128,58 @@ DecisionRecord Record::Read() const {
   return out;
 }
 
-void RecordStore::Add(std::shared_ptr<const Record> record) {
+// The lock is for the order of memory: whoever had the record before looked at it, or wrote to it,
+// under it last.
+void Record::Clear() {
+  MutexLock lock(mutex);
+  request_id.clear();
+  model.clear();
+  target_model.clear();
+  rewrite.clear();
+  tokens_note.clear();
+  priority = 0;
+  prompt_tokens = 0;
+  names.reset();
+  roster.reset();
+  verdicts.clear();
+  scores.clear();
+  chosen_place = kNobody;
+  at = {};
+  decision_ms = 0;
+  chosen.clear();
+  status = 0;
+  aborted = unseen = false;
+  attempts = 1;
+  delivered_cached_tokens.reset();
+  delivered_prompt_tokens.reset();
+  delivered_output_tokens.reset();
+  first_byte_ms.reset();
+  total_ms.reset();
+}
+
+std::shared_ptr<Record> RecordStore::Add(std::shared_ptr<Record> record) {
   const size_t bytes = EstimateBytes(*record);
   const size_t hash = std::hash<std::string>()(record->request_id);
-  std::vector<std::shared_ptr<const Record>> forgotten;  // freed without the lock
-  std::shared_ptr<const Record> last;
-  MutexLock lock(mutex_);
-  bytes_ += bytes +
-            RosterBytes(*record, newest_last_.empty() ? nullptr : newest_last_.back().record.get());
-  newest_last_.push_back({hash, bytes, std::move(record)});
-  while (newest_last_.size() > max_records_ || (bytes_ > max_bytes_ && newest_last_.size() > 1)) {
-    Kept& oldest = newest_last_.front();
-    const Record* const next = newest_last_.size() > 1 ? newest_last_[1].record.get() : nullptr;
-    bytes_ -= oldest.bytes + RosterBytes(*oldest.record, next);
-    if (last != nullptr) forgotten.push_back(std::move(last));
-    last = std::move(oldest.record);
-    newest_last_.pop_front();
+  std::vector<std::shared_ptr<Record>> forgotten;  // freed without the lock
+  std::shared_ptr<Record> last;
+  {
+    MutexLock lock(mutex_);
+    bytes_ += bytes + RosterBytes(*record, newest_last_.empty() ? nullptr
+                                                                : newest_last_.back().record.get());
+    newest_last_.push_back({hash, bytes, std::move(record)});
+    while (newest_last_.size() > max_records_ || (bytes_ > max_bytes_ && newest_last_.size() > 1)) {
+      Kept& oldest = newest_last_.front();
+      const Record* const next = newest_last_.size() > 1 ? newest_last_[1].record.get() : nullptr;
+      bytes_ -= oldest.bytes + RosterBytes(*oldest.record, next);
+      if (last != nullptr) forgotten.push_back(std::move(last));
+      last = std::move(oldest.record);
+      newest_last_.pop_front();
+    }
   }
+  // Who looks for records finds this one no more: one user stays one.
+  if (last == nullptr || last.use_count() != 1 || ListBytes(*last) > 2 * bytes) return nullptr;
+  last->Clear();
+  return last;
 }
 
 std::optional<DecisionRecord> RecordStore::Find(const std::string& request_id) const {

@@ -125,6 +125,8 @@ struct Record {
   std::optional<double> total_ms GUARDED_BY(mutex);
 
   DecisionRecord Read() const EXCLUDES(mutex);
+  // As new, but for the memory of its texts and lists. Of a record that nobody else has.
+  void Clear() EXCLUDES(mutex);
 };
 
 // Newest `max_records` records and at most `max_bytes` (estimated) of them. Thread-safe.
@@ -133,7 +135,9 @@ class RecordStore {
   RecordStore(size_t max_records, size_t max_bytes)
       : max_records_(max_records), max_bytes_(max_bytes) {}
 
-  void Add(std::shared_ptr<const Record> record) EXCLUDES(mutex_);
+  // A record that was forgotten for it, cleared for another decision; null when there is none that
+  // nobody else has.
+  std::shared_ptr<Record> Add(std::shared_ptr<Record> record) EXCLUDES(mutex_);
   // A copy of the newest of that id (a client may use its x-request-id again), nullopt when unknown
   // or forgotten. Looks through all of them.
   std::optional<DecisionRecord> Find(const std::string& request_id) const EXCLUDES(mutex_);
@@ -144,7 +148,7 @@ class RecordStore {
   struct Kept {
     size_t id_hash = 0;
     size_t bytes = 0;  // but for the roster
-    std::shared_ptr<const Record> record;
+    std::shared_ptr<Record> record;
   };
   static size_t EstimateBytes(const Record& record);
   // What the roster of `record` adds beside a neighbour's, which may be null.

@@ -135,4 +135,7 @@ struct OutcomeState {
   void HoldBlocks(const Choice& choice);
 };
 
+// As new; with the memory of one that has ended on this thread, where there is one.
+std::unique_ptr<OutcomeState> NewOutcomeState();
+
 }  // namespace warmpath::routing
