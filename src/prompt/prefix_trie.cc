@@ -13,13 +13,23 @@ namespace {
 
 // Table entry, list entry, key lists and allocator overhead of a node, estimated from above.
 constexpr size_t kOverhead = 512;
-constexpr size_t kMaxKeySpaces = 4;  // that a node keeps keys of
+constexpr size_t kMaxKeySpaces = 4;     // that a node keeps keys of
+constexpr size_t kMinTokensPerKey = 8;  // on average, of those kept
+
+void FetchAhead(const void* place, size_t lines) {
+  for (size_t i = 0; i < lines; ++i) __builtin_prefetch(static_cast<const char*>(place) + 64 * i);
+}
 
 }  // namespace
 
 PrefixNode::PrefixNode(PrefixNodePtr parent, std::span<const TextSpan> chunk, EncodedChunk encoded)
     : parent_(std::move(parent)), ids_(std::move(encoded.ids)), last_word_(encoded.last_word) {
-  tokens_ = ids_.size() + (parent_ == nullptr ? 0 : parent_->tokens_);
+  tokens_ = ids_.size();
+  if (parent_ != nullptr) {
+    tokens_ += parent_->tokens_;
+    depth_ = parent_->depth_ + 1;
+    span_start_ = parent_->ends_span() ? parent_.get() : parent_->span_start_;
+  }
   size_t size = 0;
   for (const TextSpan& span : chunk) size += span.bytes.size();
   bytes_.reserve(size);
@@ -73,31 +83,54 @@ std::vector<const PrefixNode*> PrefixNode::Path() const {
   return path;
 }
 
-bool PrefixNode::AppendKeys(kv::BlockKey root, uint32_t block_size,
-                            std::vector<kv::BlockKey>& out) const {
-  MutexLock lock(mutex_);
-  for (const Keys& known : keys_) {
-    if (known.root != root || known.block_size != block_size) continue;
-    out.insert(out.end(), known.keys.begin(), known.keys.end());
-    return true;
+PrefixNode::KeyList PrefixNode::Keys::Find(kv::BlockKey root, uint32_t block_size) const {
+  for (const Space& space : spaces) {
+    if (space.root == root && space.block_size == block_size) return space.keys;
   }
-  return false;
+  return nullptr;
 }
 
-void PrefixNode::KeepKeys(kv::BlockKey root, uint32_t block_size,
-                          std::span<const kv::BlockKey> keys) const {
-  // The room for keys is charged when the node is added.
-  if (keys.size() > 1 + ids_.size() / kMaxKeySpaces) return;
-  MutexLock lock(mutex_);
-  for (const Keys& known : keys_) {
-    if (known.root == root && known.block_size == block_size) return;
-  }
-  Keys fresh{root, block_size, {keys.begin(), keys.end()}};
-  if (keys_.size() < kMaxKeySpaces) {
-    keys_.push_back(std::move(fresh));
+void PrefixNode::Keys::Keep(Space space) {
+  if (Find(space.root, space.block_size) != nullptr) return;
+  if (spaces.size() < kMaxKeySpaces) {
+    spaces.push_back(std::move(space));
   } else {
-    keys_[keys_turn_++ % kMaxKeySpaces] = std::move(fresh);
+    spaces[turn++ % kMaxKeySpaces] = std::move(space);
   }
+}
+
+PrefixNode::KeyList PrefixNode::ChunkKeys(kv::BlockKey root, uint32_t block_size) const {
+  MutexLock lock(mutex_);
+  return chunk_keys_.Find(root, block_size);
+}
+
+PrefixNode::KeyList PrefixNode::SpanKeys(kv::BlockKey root, uint32_t block_size) const {
+  if (!ends_span()) return nullptr;
+  MutexLock lock(mutex_);
+  return span_keys_.Find(root, block_size);
+}
+
+// The room for keys is charged when a node is added.
+void PrefixNode::KeepChunkKeys(kv::BlockKey root, uint32_t block_size,
+                               std::span<const kv::BlockKey> keys) const {
+  if (keys.size() > 1 + ids_.size() / kMinTokensPerKey) return;
+  auto list = std::make_shared<const std::vector<kv::BlockKey>>(keys.begin(), keys.end());
+  MutexLock lock(mutex_);
+  chunk_keys_.Keep({root, block_size, std::move(list)});
+}
+
+void PrefixNode::KeepSpanKeys(kv::BlockKey root, uint32_t block_size,
+                              std::span<const kv::BlockKey> keys) const {
+  if (keys.size() > 1 + (tokens_ - span_start_->tokens_) / kMinTokensPerKey) return;
+  auto list = std::make_shared<const std::vector<kv::BlockKey>>(keys.begin(), keys.end());
+  MutexLock lock(mutex_);
+  span_keys_.Keep({root, block_size, std::move(list)});
+}
+
+void PrefixNode::SetLatest(const std::shared_ptr<const PrefixNode>& child) const {
+  latest_ = child;
+  latest_place_.store(child.get(), std::memory_order_relaxed);
+  latest_text_.store(child->bytes_.data(), std::memory_order_relaxed);
 }
 
 // Blocks over ids that come in pieces.
@@ -108,21 +141,38 @@ class ChainKeys {
     keys_.reserve(tokens / block_size);
   }
 
-  // From a root on.
-  void AddPath(std::span<const PrefixNode* const> path) {
-    Add(path.front()->ids());
-    size_t i = 1;
-    while (i < path.size() && path[i]->AppendKeys(root_, block_size_, keys_)) ++i;
-    if (i == path.size()) {
-      FillOpenBlock(path);
-      return;
+  // From the root to `last`.
+  void AddPath(const PrefixNode& last) {
+    struct Step {
+      const PrefixNode* node;
+      PrefixNode::KeyList span;  // null: the chunk alone
+    };
+    std::vector<Step> steps;
+    const PrefixNode* node = &last;
+    while (node->parent_ != nullptr) {
+      steps.push_back({node, node->SpanKeys(root_, block_size_)});
+      node = steps.back().span ? node->span_start_ : node->parent_.get();
     }
-    FillOpenBlock(path.first(i));
-    for (; i < path.size(); ++i) {
-      const size_t before = keys_.size();
-      Add(path[i]->ids());
-      path[i]->KeepKeys(root_, block_size_, std::span(keys_).subspan(before));
+    Add(node->ids());
+    bool appended = false;  // the last keys, so that the open block is not filled
+    for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
+      node = step->node;
+      const auto known = step->span ? step->span : node->ChunkKeys(root_, block_size_);
+      if (known != nullptr) {
+        keys_.insert(keys_.end(), known->begin(), known->end());
+        appended = true;
+      } else {
+        if (std::exchange(appended, false)) FillOpenBlock(*node->parent_);
+        const size_t before = keys_.size();
+        Add(node->ids());
+        node->KeepChunkKeys(root_, block_size_, std::span(keys_).subspan(before));
+      }
+      if (step->span == nullptr && node->ends_span()) {
+        const size_t start = node->span_start_->tokens() / block_size_;
+        node->KeepSpanKeys(root_, block_size_, std::span(keys_).subspan(start));
+      }
     }
+    if (appended) FillOpenBlock(last);
   }
 
   void Add(std::span<const kv::TokenId> ids) {
@@ -149,13 +199,12 @@ class ChainKeys {
     kv::ChainKeys(parent, blocks, {}, std::span(keys_).subspan(before));
   }
 
-  // The last ids of `path` that fill no block.
-  void FillOpenBlock(std::span<const PrefixNode* const> path) {
-    if (path.empty()) return;
-    size_t missing = path.back()->tokens() % block_size_;
+  // The ids up to the end of `last` that fill no block.
+  void FillOpenBlock(const PrefixNode& last) {
+    size_t missing = last.tokens() % block_size_;
     open_.resize(missing);
-    for (size_t i = path.size(); i > 0 && missing > 0; --i) {
-      const auto& ids = path[i - 1]->ids();
+    for (const PrefixNode* node = &last; missing > 0; node = node->parent_.get()) {
+      const auto& ids = node->ids();
       const size_t count = std::min(missing, ids.size());
       std::copy(ids.end() - static_cast<ptrdiff_t>(count), ids.end(),
                 open_.begin() + static_cast<ptrdiff_t>(missing - count));
@@ -173,7 +222,7 @@ std::vector<kv::BlockKey> KeysOfChain(const PrefixNode& node, std::span<const kv
                                       kv::BlockKey root, uint32_t block_size) {
   if (block_size == 0) return {};
   ChainKeys keys(root, block_size, node.tokens() + tail.size());
-  keys.AddPath(node.Path());
+  keys.AddPath(node);
   keys.Add(tail);
   return keys.Take();
 }
@@ -206,9 +255,14 @@ PrefixNodePtr PrefixTrie::Find(const PrefixNodePtr& parent, std::span<const Text
     MutexLock lock(parent->mutex_);
     node = parent->latest_.lock();
   }
-  if (node != nullptr && node->Holds(chunk)) {
-    Touch(*node);
-    return node;
+  if (node != nullptr) {
+    // A long text is found chunk by chunk, each far from the one before.
+    FetchAhead(node->latest_place_.load(std::memory_order_relaxed), sizeof(PrefixNode) / 64);
+    FetchAhead(node->latest_text_.load(std::memory_order_relaxed), 4);
+    if (node->Holds(chunk)) {
+      Touch(*node);
+      return node;
+    }
   }
   const uint64_t hash = HashOf(*parent, chunk);
   Shard& shard = ShardOf(hash);
@@ -221,7 +275,7 @@ PrefixNodePtr PrefixTrie::Find(const PrefixNodePtr& parent, std::span<const Text
   if (node->parent_ != parent || !node->Holds(chunk)) return nullptr;
   Touch(*node);
   MutexLock lock(parent->mutex_);
-  parent->latest_ = node;
+  parent->SetLatest(node);
   return node;
 }
 
@@ -253,7 +307,7 @@ PrefixNodePtr PrefixTrie::Add(const PrefixNodePtr& parent, std::span<const TextS
   node->used_.store(node->stamp_, std::memory_order_relaxed);
   {
     MutexLock node_lock(parent->mutex_);
-    parent->latest_ = node;
+    parent->SetLatest(node);
   }
   leaves_.push_front(node.get());
   node->leaf_ = leaves_.begin();

@@ -55,7 +55,7 @@ class PrefixNode {
 
   // The chunk's text.
   void AppendText(std::string& out) const;
-  // From the root's first child to `this`.
+  // From the root to `this`.
   std::vector<const PrefixNode*> Path() const;
 
  private:
@@ -66,18 +66,39 @@ class PrefixNode {
     size_t size = 0;
     bool raw = false;
   };
-  // Keys of the blocks that end in this chunk, in one key space.
+  using KeyList = std::shared_ptr<const std::vector<kv::BlockKey>>;
+  // Keys of the blocks that end in a stretch of the path, in a few key spaces.
   struct Keys {
-    kv::BlockKey root = 0;
-    uint32_t block_size = 0;
-    std::vector<kv::BlockKey> keys;
+    struct Space {
+      kv::BlockKey root = 0;
+      uint32_t block_size = 0;
+      KeyList keys;
+    };
+    std::vector<Space> spaces;
+    size_t turn = 0;
+
+    KeyList Find(kv::BlockKey root, uint32_t block_size) const;
+    void Keep(Space space);
   };
 
   bool Holds(std::span<const TextSpan> chunk) const;
-  bool AppendKeys(kv::BlockKey root, uint32_t block_size, std::vector<kv::BlockKey>& out) const;
-  void KeepKeys(kv::BlockKey root, uint32_t block_size, std::span<const kv::BlockKey> keys) const;
+  // Keys that end in this chunk, and in the chunks behind span_start_ up to it; null when unknown.
+  KeyList ChunkKeys(kv::BlockKey root, uint32_t block_size) const;
+  KeyList SpanKeys(kv::BlockKey root, uint32_t block_size) const;
+  void KeepChunkKeys(kv::BlockKey root, uint32_t block_size,
+                     std::span<const kv::BlockKey> keys) const;
+  void KeepSpanKeys(kv::BlockKey root, uint32_t block_size,
+                    std::span<const kv::BlockKey> keys) const;
+  bool ends_span() const { return depth_ % kSpan == 0; }
+  void SetLatest(const std::shared_ptr<const PrefixNode>& child) const REQUIRES(mutex_);
+
+  // So many chunks make a span, whose keys are kept in one piece too: a long path is put together
+  // from those of its spans.
+  static constexpr size_t kSpan = 16;
 
   PrefixNodePtr parent_;
+  const PrefixNode* span_start_ = nullptr;  // the last before this one that ends a span
+  size_t depth_ = 0;
   std::vector<Stretch> stretches_;
   std::string bytes_;
   std::vector<kv::TokenId> ids_;
@@ -85,10 +106,13 @@ class PrefixNode {
   WordRun last_word_;
 
   mutable Mutex mutex_;
-  mutable std::vector<Keys> keys_ GUARDED_BY(mutex_);
-  mutable size_t keys_turn_ GUARDED_BY(mutex_) = 0;
+  mutable Keys chunk_keys_ GUARDED_BY(mutex_);
+  mutable Keys span_keys_ GUARDED_BY(mutex_);
   // The child that was asked for last: nearly always the next one too.
   mutable std::weak_ptr<const PrefixNode> latest_ GUARDED_BY(mutex_);
+  // Where that child and its text are, to be fetched ahead; never read through.
+  mutable std::atomic<const void*> latest_place_{nullptr};
+  mutable std::atomic<const void*> latest_text_{nullptr};
 
   // The trie's own.
   mutable std::atomic<uint64_t> used_{0};

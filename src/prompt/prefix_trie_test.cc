@@ -129,6 +129,29 @@ TEST(PrefixTrie, KeysOfAChainAreThoseOfItsIds) {
   }
 }
 
+TEST(PrefixTrie, KeysOfLongChainsThatBranchAreThoseOfTheirIds) {
+  PrefixTrie trie(16 << 20);
+  const auto root = PrefixTrie::MakeRoot({9, 9, 9});
+  std::mt19937 random(11);
+  std::vector<PrefixNodePtr> path;
+  for (int round = 0; round < 150; ++round) {
+    // Goes on from anywhere in the path before.
+    path.resize(random() % (path.size() + 1));
+    for (size_t chunks = random() % 60; chunks > 0; --chunks) {
+      const std::string text(1 + random() % 90, static_cast<char>('a' + random() % 26));
+      path.push_back(Put(trie, path.empty() ? root : path.back(), text));
+    }
+    std::vector<kv::TokenId> all = root->ids();
+    for (const auto& node : path) all.insert(all.end(), node->ids().begin(), node->ids().end());
+    const std::vector<kv::TokenId> tail(random() % 30, 5);
+    all.insert(all.end(), tail.begin(), tail.end());
+    const uint32_t block_size = std::vector<uint32_t>{1, 8, 16, 48, 64}[random() % 5];
+    const kv::BlockKey key = kv::RootKey(block_size, "", std::to_string(random() % 2));
+    ASSERT_EQ(KeysOfChain(path.empty() ? *root : *path.back(), tail, key, block_size),
+              kv::PrefixKeys(key, all, block_size));
+  }
+}
+
 TEST(PrefixTrie, ThreadsShareOneTrieWhileItForgets) {
   PrefixTrie trie(60'000);
   const auto root = PrefixTrie::MakeRoot({});
