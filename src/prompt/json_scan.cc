@@ -1,10 +1,11 @@
 #include "prompt/json_scan.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
 #ifdef __SSE2__
-#include <emmintrin.h>
+#include <immintrin.h>
 #endif
 
 namespace warmpath::prompt {
@@ -32,60 +33,83 @@ int32_t Hex4(const char* p, const char* end) {
   return code;
 }
 
-// The first quote, backslash or control character from `p` on; `end` when there is none. Sets
-// `non_ascii` when it passes a byte beyond ASCII, and `angle` when it passes a '<' or there is one
-// shortly behind.
-const char* FindSpecial(const char* p, const char* end, bool& non_ascii, bool& angle) {
+// Bit i of special[b] is set for a quote, backslash or control character at bytes[64 * b + i], of
+// angle[b] for a '<'. Returns whether a byte is beyond ASCII.
+using LookFn = bool (*)(const char* bytes, size_t blocks, uint64_t* special, uint64_t* angle);
+
 #ifdef __SSE2__
+
+bool LookSse2(const char* bytes, size_t blocks, uint64_t* special, uint64_t* angle) {
   const __m128i quote = _mm_set1_epi8('"');
   const __m128i backslash = _mm_set1_epi8('\\');
   const __m128i control = _mm_set1_epi8(0x1F);
-  const auto special = [&](__m128i v) {
-    return _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(v, quote), _mm_cmpeq_epi8(v, backslash)),
-                        _mm_cmpeq_epi8(_mm_min_epu8(v, control), v));
-  };
-  const auto load = [](const char* at) {
-    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(at));
-  };
   const __m128i less = _mm_set1_epi8('<');
-  __m128i high = _mm_setzero_si128();
-  __m128i angles = _mm_setzero_si128();
-  while (end - p >= 64) {
-    const __m128i a = load(p), b = load(p + 16), c = load(p + 32), d = load(p + 48);
-    const __m128i any =
-        _mm_or_si128(_mm_or_si128(special(a), special(b)), _mm_or_si128(special(c), special(d)));
-    if (_mm_movemask_epi8(any) != 0) break;
-    high = _mm_or_si128(high, _mm_or_si128(_mm_or_si128(a, b), _mm_or_si128(c, d)));
-    angles = _mm_or_si128(
-        angles, _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(a, less), _mm_cmpeq_epi8(b, less)),
-                             _mm_or_si128(_mm_cmpeq_epi8(c, less), _mm_cmpeq_epi8(d, less))));
-    p += 64;
-  }
-  non_ascii |= _mm_movemask_epi8(high) != 0;
-  while (end - p >= 16) {
-    const __m128i v = load(p);
-    const auto found = static_cast<uint32_t>(_mm_movemask_epi8(special(v)));
-    const auto beyond = static_cast<uint32_t>(_mm_movemask_epi8(v));
-    angles = _mm_or_si128(angles, _mm_cmpeq_epi8(v, less));
-    if (found != 0) {
-      const int index = std::countr_zero(found);
-      non_ascii |= (beyond & ((1u << index) - 1)) != 0;
-      angle |= _mm_movemask_epi8(angles) != 0;
-      return p + index;
+  __m128i any = _mm_setzero_si128();
+  for (size_t b = 0; b < blocks; ++b, bytes += 64) {
+    uint64_t specials = 0, angles = 0;
+    for (int i = 0; i < 64; i += 16) {
+      const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes + i));
+      const __m128i found =
+          _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(v, quote), _mm_cmpeq_epi8(v, backslash)),
+                       _mm_cmpeq_epi8(_mm_min_epu8(v, control), v));
+      specials |= static_cast<uint64_t>(_mm_movemask_epi8(found)) << i;
+      angles |= static_cast<uint64_t>(_mm_movemask_epi8(_mm_cmpeq_epi8(v, less))) << i;
+      any = _mm_or_si128(any, v);
     }
-    non_ascii |= beyond != 0;
-    p += 16;
+    special[b] = specials;
+    angle[b] = angles;
   }
-  angle |= _mm_movemask_epi8(angles) != 0;
-#endif
-  for (; p < end; ++p) {
-    const auto c = static_cast<uint8_t>(*p);
-    if (c == '"' || c == '\\' || c < 0x20) return p;
-    non_ascii |= c >= 0x80;
-    angle |= c == '<';
-  }
-  return end;
+  return _mm_movemask_epi8(any) != 0;
 }
+
+__attribute__((target("avx2"))) bool LookAvx2(const char* bytes, size_t blocks, uint64_t* special,
+                                              uint64_t* angle) {
+  const __m256i quote = _mm256_set1_epi8('"');
+  const __m256i backslash = _mm256_set1_epi8('\\');
+  const __m256i control = _mm256_set1_epi8(0x1F);
+  const __m256i less = _mm256_set1_epi8('<');
+  __m256i any = _mm256_setzero_si256();
+  for (size_t b = 0; b < blocks; ++b, bytes += 64) {
+    uint64_t specials = 0, angles = 0;
+    for (int i = 0; i < 64; i += 32) {
+      const __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes + i));
+      const __m256i found = _mm256_or_si256(
+          _mm256_or_si256(_mm256_cmpeq_epi8(v, quote), _mm256_cmpeq_epi8(v, backslash)),
+          _mm256_cmpeq_epi8(_mm256_min_epu8(v, control), v));
+      const auto bits = [](__m256i m) __attribute__((target("avx2"))) {
+        return static_cast<uint64_t>(static_cast<uint32_t>(_mm256_movemask_epi8(m)));
+      };
+      specials |= bits(found) << i;
+      angles |= bits(_mm256_cmpeq_epi8(v, less)) << i;
+      any = _mm256_or_si256(any, v);
+    }
+    special[b] = specials;
+    angle[b] = angles;
+  }
+  return _mm256_movemask_epi8(any) != 0;
+}
+
+const LookFn kLook = __builtin_cpu_supports("avx2") ? LookAvx2 : LookSse2;
+
+#else
+
+bool LookByByte(const char* bytes, size_t blocks, uint64_t* special, uint64_t* angle) {
+  bool beyond = false;
+  for (size_t b = 0; b < blocks; ++b) {
+    special[b] = angle[b] = 0;
+    for (size_t i = 0; i < 64; ++i) {
+      const auto c = static_cast<uint8_t>(*bytes++);
+      special[b] |= uint64_t{c == '"' || c == '\\' || c < 0x20} << i;
+      angle[b] |= uint64_t{c == '<'} << i;
+      beyond |= c >= 0x80;
+    }
+  }
+  return beyond;
+}
+
+const LookFn kLook = LookByByte;
+
+#endif
 
 void AppendUtf8(std::string& out, uint32_t code) {
   if (code < 0x80) {
@@ -150,13 +174,47 @@ bool JsonScan::Escape() {
   return true;
 }
 
+void JsonScan::LookAhead() {
+  window_ = p_;
+  const auto left = static_cast<size_t>(end_ - p_);
+  const size_t whole = std::min(kWindowBlocks, left / 64);
+  non_ascii_ |= kLook(p_, whole, special_, angle_);
+  blocks_ = whole;
+  const size_t rest = left - whole * 64;
+  if (whole == kWindowBlocks || rest == 0) return;
+  char last[64] = {};
+  std::memcpy(last, p_ + whole * 64, rest);
+  non_ascii_ |= kLook(last, 1, special_ + whole, angle_ + whole);
+  ++blocks_;
+}
+
+bool JsonScan::FindSpecial(bool& angle) {
+  while (p_ < end_) {
+    auto at = static_cast<size_t>(p_ - window_);
+    if (window_ == nullptr || at >= blocks_ * 64) {
+      LookAhead();
+      at = 0;
+    }
+    uint64_t from = ~uint64_t{0} << (at % 64);
+    for (size_t block = at / 64; block < blocks_; ++block, from = ~uint64_t{0}) {
+      angle |= (angle_[block] & from) != 0;
+      const uint64_t found = special_[block] & from;
+      if (found == 0) continue;
+      // What is found behind the end is none of the text.
+      p_ = std::min(window_ + block * 64 + std::countr_zero(found), end_);
+      return p_ < end_;
+    }
+    p_ = std::min(window_ + blocks_ * 64, end_);
+  }
+  return false;
+}
+
 bool JsonScan::String(RawText& out) {
   if (!Take('"')) return false;
   const char* const start = p_;
   out = RawText{};
   while (true) {
-    p_ = FindSpecial(p_, end_, non_ascii_, out.angle);
-    if (p_ == end_) return false;
+    if (!FindSpecial(out.angle)) return false;
     const char c = *p_++;
     if (c == '"') break;
     if (c != '\\') return false;

@@ -25,7 +25,8 @@ class JsonScan {
   bool done() const { return p_ == end_; }
   // Counts a value that the caller takes apart itself; false over the bound, as Value() is.
   bool CountValue() { return ++values_ <= kMaxValues; }
-  // Whether a byte beyond ASCII was passed; the text is not proven UTF-8 here.
+  // Whether a byte beyond ASCII was passed, or is shortly behind; the text is not proven UTF-8
+  // here.
   bool non_ascii() const { return non_ascii_; }
 
   void Space();
@@ -47,6 +48,11 @@ class JsonScan {
   static constexpr size_t kMaxValues = 500'000;
   static constexpr size_t kMaxDigits = 30;
 
+  // What strings end at and what is of interest in them, of the bytes from p_ on.
+  void LookAhead();
+  // Goes to the next quote, backslash or control character; false at the end of the text. Sets
+  // `angle` when it passes a '<' or there is one shortly behind.
+  bool FindSpecial(bool& angle);
   bool Escape();
   bool Number();
   bool Word(std::string_view word);
@@ -58,6 +64,12 @@ class JsonScan {
   size_t values_ = 0;
   bool non_ascii_ = false;
   bool saw_unicode_escape_ = false;
+  // Of the bytes from window_ on, 64 a block, each a bit: see FindSpecial.
+  static constexpr size_t kWindowBlocks = 16;
+  const char* window_ = nullptr;
+  size_t blocks_ = 0;
+  uint64_t special_[kWindowBlocks];
+  uint64_t angle_[kWindowBlocks];
 };
 
 // Appends the text that `raw` stands for. False, with `out` unspecified, where an escape is broken

@@ -150,6 +150,56 @@ TEST(PlainBody, NeverContradictsReadRequestOnBrokenBodies) {
   EXPECT_GT(plain_ones, 5000u);
 }
 
+TEST(JsonScan, FindsTheEndOfAStringWhereverItIs) {
+  std::mt19937 random(5);
+  for (int round = 0; round < 20'000; ++round) {
+    std::string inside;
+    RawText expected;
+    for (size_t pieces = random() % 12; pieces > 0; --pieces) {
+      switch (random() % 8) {
+        case 0:
+          inside += '\\';
+          inside += "\"\\/bfnrt"[random() % 8];
+          expected.escaped = true;
+          break;
+        case 1:
+          inside += "\\u00e9";
+          expected.escaped = expected.unicode_escaped = true;
+          break;
+        case 2:
+          inside += '<';
+          expected.angle = true;
+          break;
+        default:
+          inside += std::string(random() % (round % 3 == 0 ? 600 : 40), 'x');
+      }
+    }
+    const std::string before(random() % 70, ' ');
+    const std::string text = before + '"' + inside + "\"" + std::string(random() % 70, ' ');
+    JsonScan scan(text);
+    scan.Space();
+    RawText found;
+    ASSERT_TRUE(scan.String(found)) << text;
+    ASSERT_EQ(found.bytes, inside);
+    ASSERT_EQ(found.escaped, expected.escaped);
+    ASSERT_EQ(found.unicode_escaped, expected.unicode_escaped);
+    ASSERT_TRUE(found.angle || !expected.angle);
+    ASSERT_FALSE(scan.non_ascii());
+    scan.Space();
+    ASSERT_TRUE(scan.done());
+    const auto whole = [](const std::string& json) {
+      JsonScan again(json);
+      RawText ignored;
+      return again.String(ignored);
+    };
+    ASSERT_FALSE(whole('"' + inside));
+    ASSERT_FALSE(whole('"' + inside + "\x1f\""));
+    const std::string accented = '"' + inside + "\xC3\xA9\"";
+    JsonScan beyond(accented);
+    ASSERT_TRUE(beyond.String(found) && beyond.non_ascii());
+  }
+}
+
 TEST(JsonScan, UnescapesAsJsonDoes) {
   const auto unescaped = [](std::string_view raw) {
     std::string out;
