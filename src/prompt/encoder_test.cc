@@ -7,6 +7,7 @@
 #include <random>
 #include <thread>
 
+#include "prompt/test_texts.h"
 #include "prompt/test_tokenizers.h"
 #include "prompt/tiny_tokenizer.h"
 
@@ -194,47 +195,35 @@ TEST_F(TinyEncoder, BoundsValuesHiddenInToolCallArguments) {
   EXPECT_EQ(Refusal(Api::kChatCompletions, body), Code::kUnsupported);
 }
 
-// Words, code, other scripts, white space and special tokens of several models.
+TEST(KnownText, IsEncodedAtOnceAndMuchNewTextIsNot) {
+  const Encoder encoder(TestTokenizer("qwen3"), {});
+  std::string common;
+  for (int i = 0; common.size() < 50'000; ++i) common += fmt::format("{} words of a text ", i);
+  const auto body = [&](size_t own, const char* role) {
+    return fmt::format(R"({{"messages":[{{"role":"{}","content":"{}{}"}}]}})", role, common,
+                       std::string(own, '!'));
+  };
+  const auto known = [&](const std::string& text) {
+    PlainBody plain;
+    EXPECT_TRUE(ReadPlainBody(Api::kChatCompletions, text, plain));
+    return encoder.EncodeKnown(Api::kChatCompletions, plain, 8000);
+  };
+  EXPECT_FALSE(known(body(0, "user")));
+  EXPECT_FALSE(known(body(0, "user")));  // nothing is kept
+  const auto whole = encoder.Encode(Api::kChatCompletions, body(0, "user"));
+  ASSERT_TRUE(whole);
+  const auto again = known(body(0, "user"));
+  ASSERT_TRUE(again);
+  EXPECT_EQ(again->at(0).ids(), whole->at(0).ids());
+  EXPECT_TRUE(known(body(2000, "user")));
+  EXPECT_FALSE(known(body(20'000, "user")));
+  EXPECT_FALSE(known(body(0, "assistant")));
+}
+
 std::string RandomText(std::mt19937& random, size_t pieces) {
-  static const std::vector<std::string> kPieces = {"the ",
-                                                   "router",
-                                                   " sends",
-                                                   " requests\n",
-                                                   "\n\n",
-                                                   "  ",
-                                                   "\t",
-                                                   "1234567",
-                                                   " 3.14",
-                                                   "日本語",
-                                                   "größer ",
-                                                   "🙂",
-                                                   "👩‍👩‍👧",
-                                                   "def f(x):\n    return x\n",
-                                                   "{\"a\": [1, 2]}",
-                                                   "'s",
-                                                   " don't",
-                                                   "e\u0301",
-                                                   "\u00a0",
-                                                   "...",
-                                                   "<|im_start|>",
-                                                   "<|im_end|>",
-                                                   "<|im",
-                                                   "|>",
-                                                   "<|eot_id|>",
-                                                   "<|start_header_id|>",
-                                                   "<end_of_turn>",
-                                                   "<start_of_turn>",
-                                                   "<｜User｜>",
-                                                   "<｜end▁of▁sentence｜>",
-                                                   "<|end|>",
-                                                   "<|message|>",
-                                                   "<tool_call>",
-                                                   "</think>",
-                                                   "<bos>",
-                                                   "<|endoftext|>"};
   std::string text;
-  std::uniform_int_distribution<size_t> pick(0, kPieces.size() - 1);
-  for (size_t i = 0; i < pieces; ++i) text += kPieces[pick(random)];
+  std::uniform_int_distribution<size_t> pick(0, kTextPieces.size() - 1);
+  for (size_t i = 0; i < pieces; ++i) text += kTextPieces[pick(random)];
   return text;
 }
 

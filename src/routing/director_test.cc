@@ -189,6 +189,33 @@ TEST_F(DirectorTest, RoutesByLoadAndSaysSoWhereThereAreNoTokens) {
             Code::kInvalidArgument);
 }
 
+TEST_F(DirectorTest, LargeBodiesArePreparedAtOnceOnlyIfTheirTextIsKnown) {
+  std::string text;
+  for (int i = 0; text.size() < 100'000; ++i) text += fmt::format("{} words of a text ", i);
+  const auto body = [](std::string_view prompt) {
+    return fmt::format(R"({{"model":"m","prompt":"{}"}})", prompt);
+  };
+  const auto quick = [&](const std::string& bytes, prompt::Api api = prompt::Api::kCompletions) {
+    RequestAttributes attributes{{{"x-session-token", "t"}}, std::nullopt};
+    auto prepared = director_.PrepareIfQuick("r", api, bytes, attributes);
+    EXPECT_EQ(attributes.headers.Get("x-session-token").has_value(), !prepared.has_value());
+    return prepared;
+  };
+  EXPECT_TRUE(quick(body("a few words")));
+  EXPECT_FALSE(quick(body(text)));
+  const auto whole = director_.Prepare("r", prompt::Api::kCompletions, body(text));
+  ASSERT_TRUE(whole && whole->tokens_known);
+  const auto known = quick(body(text + "and some more"));
+  ASSERT_TRUE(known && *known && (*known)->tokens_known);
+  EXPECT_GT((*known)->prompt_tokens, whole->prompt_tokens);
+  EXPECT_FALSE(quick(body(text), prompt::Api::kEmbeddings));
+  EXPECT_FALSE(quick("{" + std::string(100'000, ' ')));
+  director_.SetEncoderAbsent("none");
+  EXPECT_FALSE(quick(body(text)));
+  EXPECT_EQ(metrics_.Render().find("warmpath_requests_without_exact_tokens_total{"),
+            std::string::npos);
+}
+
 TEST_F(DirectorTest, ManyThreadsDecideWhileTheFleetChanges) {
   StoreAt("b", Tokens(160));
   const std::string body = Body(Tokens(200));

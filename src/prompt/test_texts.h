@@ -1,0 +1,71 @@
+// For tests: what texts are made of that parsers, templates and tokenizers treat in ways of their
+// own.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace warmpath::prompt {
+
+// Words, code, other scripts, white space, special tokens of several models.
+inline const std::vector<std::string> kTextPieces = {"the ",
+                                                     "router sends ",
+                                                     "word",
+                                                     " a",
+                                                     "I ",
+                                                     "\n",
+                                                     "\r\n",
+                                                     "\n\n",
+                                                     "  ",
+                                                     "\t",
+                                                     " ",
+                                                     "1234567",
+                                                     " 3.14",
+                                                     "日本語",
+                                                     "größer ",
+                                                     "🙂",
+                                                     "👩‍👩‍👧",
+                                                     "def f(x):\n    return x\n",
+                                                     "{\"a\": [1, 2]}",
+                                                     "'s",
+                                                     " don't",
+                                                     "e\u0301",
+                                                     "\u0301",
+                                                     "\u00a0",
+                                                     "\u3000",
+                                                     "\u2028",
+                                                     "...",
+                                                     "<",
+                                                     "</",
+                                                     "<|im_start|>",
+                                                     "<|im_end|>",
+                                                     "<|im",
+                                                     "|>",
+                                                     "<|eot_id|>",
+                                                     "<|start_header_id|>",
+                                                     "<end_of_turn>",
+                                                     "<start_of_turn>",
+                                                     "<｜User｜>",
+                                                     "<｜end▁of▁sentence｜>",
+                                                     "<tool_call>",
+                                                     "<think>",
+                                                     "</think>",
+                                                     "<tool_response>",
+                                                     "</tool_response>",
+                                                     "<bos>",
+                                                     "<|begin_of_text|>",
+                                                     "\"",
+                                                     "\\",
+                                                     "/",
+                                                     "\x01",
+                                                     "\x1c",
+                                                     "{{ x }}",
+                                                     "{% if %}",
+                                                     "router",
+                                                     " sends",
+                                                     " requests\n",
+                                                     "<|end|>",
+                                                     "<|message|>",
+                                                     "<|endoftext|>"};
+
+}  // namespace warmpath::prompt
