@@ -45,15 +45,19 @@ bool PlaceTable::Resize(Shard& shard, uint32_t buckets) {
     uint8_t* const in = filled.data();
     uint64_t* words = Bucket(range, 0);
     for (uint64_t i = 0; i < uint64_t{buckets} * kSlots; ++i) Save(words + i, 0);
-    for (uint32_t from = 0; from < BucketsOf(old); ++from) {
-      const uint64_t* slots = Bucket(old, from);
-      __builtin_prefetch(slots + 8 * kSlots);
-      for (uint32_t taken = ~EqualTo(slots, 0) & 0xff; taken != 0; taken &= taken - 1) {
-        const uint64_t slot = slots[std::countr_zero(taken)];
-        uint64_t at = Home(slot >> (kRunBits + kOffsetBits), range);
+    // Without a branch on what is empty, which nothing could predict.
+    uint64_t nowhere = 0;
+    const uint64_t* slots = Bucket(old, 0);
+    for (uint64_t i = 0; i < uint64_t{BucketsOf(old)} * kSlots; ++i) {
+      if (i % kSlots == 0) __builtin_prefetch(slots + i + 8 * kSlots);
+      const uint64_t slot = Load(slots + i);
+      uint64_t at = Home(slot >> (kRunBits + kOffsetBits), range);
+      if (in[at] == kSlots) {
+        if (slot == 0) continue;
         while (in[at] == kSlots) at = at + 1 == buckets ? 0 : at + 1;
-        Save(words + at * kSlots + in[at]++, slot);
       }
+      Save(slot == 0 ? &nowhere : words + at * kSlots + in[at], slot);
+      in[at] = static_cast<uint8_t>(in[at] + (slot == 0 ? 0 : 1));
     }
   }
   shard.version = shard.version + 1;

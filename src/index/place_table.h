@@ -83,12 +83,15 @@ class PlaceTable {
     const uint64_t range = shard.range;
     if (shard.count >= LimitOf(range)) return false;
     const uint64_t tag = TagOf(mixed);
-    uint64_t* slots = Bucket(range, Home(tag, range));
-    const uint32_t empty = EqualTo(slots, 0);
-    if (empty == 0 || (Alike(slots, tag) & ~empty) != 0) return false;
-    Save(slots + std::countr_zero(empty), Pack(tag, place));
-    ++shard.count;
-    return true;
+    for (uint64_t at = Home(tag, range);; at = at + 1 == BucketsOf(range) ? 0 : at + 1) {
+      uint64_t* slots = Bucket(range, at);
+      const uint32_t empty = EqualTo(slots, 0);
+      if ((Alike(slots, tag) & ~empty) != 0) return false;
+      if (empty == 0) continue;  // there is room somewhere
+      Save(slots + std::countr_zero(empty), Pack(tag, place));
+      ++shard.count;
+      return true;
+    }
   }
   // Erases if nothing else has to move for it.
   bool EraseAlone(uint64_t mixed, Place place) {
