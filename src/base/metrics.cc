@@ -2,11 +2,12 @@
 
 #include <prometheus/counter.h>
 #include <prometheus/gauge.h>
-#include <prometheus/histogram.h>
 #include <prometheus/registry.h>
 #include <prometheus/text_serializer.h>
 
 #include <algorithm>
+#include <atomic>
+#include <limits>
 #include <map>
 #include <sstream>
 
@@ -15,6 +16,54 @@
 namespace warmpath {
 
 namespace {
+
+// Observations cost two additions: no lock, unlike the library's. What is collected meanwhile may
+// lack parts of an observation under way.
+class BucketCounts {
+ public:
+  explicit BucketCounts(std::vector<double> bounds)
+      : bounds_(std::move(bounds)), counts_(bounds_.size() + 1) {}
+
+  void Observe(double value) {
+    const auto bucket = std::lower_bound(bounds_.begin(), bounds_.end(), value);
+    counts_[static_cast<size_t>(bucket - bounds_.begin())].fetch_add(1, std::memory_order_relaxed);
+    sum_.fetch_add(value, std::memory_order_relaxed);
+  }
+  prometheus::ClientMetric Collect() const {
+    prometheus::ClientMetric metric;
+    uint64_t count = 0;
+    for (size_t i = 0; i < counts_.size(); ++i) {
+      count += counts_[i].load(std::memory_order_relaxed);
+      metric.histogram.bucket.push_back(
+          {count, i < bounds_.size() ? bounds_[i] : std::numeric_limits<double>::infinity()});
+    }
+    metric.histogram.sample_count = count;
+    metric.histogram.sample_sum = sum_.load(std::memory_order_relaxed);
+    return metric;
+  }
+
+ private:
+  const std::vector<double> bounds_;
+  std::vector<std::atomic<uint64_t>> counts_;  // by bucket, not cumulative
+  std::atomic<double> sum_{0};
+};
+
+struct HistogramFamily {
+  std::string help;
+  std::map<prometheus::Labels, std::unique_ptr<BucketCounts>> series;
+
+  prometheus::MetricFamily Collect(const std::string& name) const {
+    prometheus::MetricFamily out;
+    out.name = name;
+    out.help = help;
+    out.type = prometheus::MetricType::Histogram;
+    for (const auto& [labels, counts] : series) {
+      auto& metric = out.metric.emplace_back(counts->Collect());
+      for (const auto& [label, value] : labels) metric.label.push_back({label, value});
+    }
+    return out;
+  }
+};
 
 struct Alias {
   std::string new_name;
@@ -28,7 +77,7 @@ struct Registry::Impl {
   mutable Mutex mutex;
   std::map<std::string, prometheus::Family<prometheus::Counter>*> counters GUARDED_BY(mutex);
   std::map<std::string, prometheus::Family<prometheus::Gauge>*> gauges GUARDED_BY(mutex);
-  std::map<std::string, prometheus::Family<prometheus::Histogram>*> histograms GUARDED_BY(mutex);
+  std::map<std::string, HistogramFamily> histograms GUARDED_BY(mutex);
   std::vector<std::function<void()>> refreshers GUARDED_BY(mutex);
   std::map<std::string, Alias> aliases GUARDED_BY(mutex);  // by old name
 };
@@ -107,7 +156,7 @@ double Gauge::value() const {
   return static_cast<prometheus::Gauge*>(impl_)->Value();
 }
 void Histogram::Observe(double value) const {
-  static_cast<prometheus::Histogram*>(impl_)->Observe(value);
+  static_cast<BucketCounts*>(impl_)->Observe(value);
 }
 
 Registry::Registry() : impl_(std::make_unique<Impl>()) {}
@@ -128,10 +177,11 @@ Gauge Registry::AddGauge(const std::string& name, const std::string& help, Label
 Histogram Registry::AddHistogram(const std::string& name, const std::string& help,
                                  std::vector<double> buckets, Labels labels) {
   MutexLock lock(impl_->mutex);
-  auto& family =
-      FamilyOf(impl_->histograms, prometheus::BuildHistogram(), impl_->registry, name, help);
-  return Histogram(
-      &family.Add(ToLabels(labels), prometheus::Histogram::BucketBoundaries(std::move(buckets))));
+  HistogramFamily& family =
+      impl_->histograms.try_emplace(name, HistogramFamily{help, {}}).first->second;
+  auto& series = family.series[ToLabels(labels)];
+  if (series == nullptr) series = std::make_unique<BucketCounts>(std::move(buckets));
+  return Histogram(series.get());
 }
 
 void Registry::RemoveGauge(const std::string& name, Labels labels) {
@@ -160,6 +210,10 @@ std::string Registry::Render() const {
   }
   for (const auto& refresh : refreshers) refresh();
   std::vector<prometheus::MetricFamily> families = impl_->registry.Collect();
+  {
+    MutexLock lock(impl_->mutex);
+    for (const auto& [name, family] : impl_->histograms) families.push_back(family.Collect(name));
+  }
   if (!aliases.empty()) {
     std::map<std::string, size_t> by_name;
     for (size_t i = 0; i < families.size(); ++i) by_name[families[i].name] = i;
