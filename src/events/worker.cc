@@ -16,15 +16,13 @@ namespace warmpath::events {
 
 namespace {
 
-constexpr std::string_view kTcp = "tcp://";
 constexpr int kPollMs = 100;
 constexpr int kReadyPerTurn = 128;
 // Of every socket, whether or not it said that something came: a guard against lost signals.
 constexpr Duration kSweepInterval = std::chrono::seconds(1);
 constexpr Duration kTickInterval = std::chrono::milliseconds(100);
 constexpr int kMessagesPerTurn = 256;  // then the next socket has its turn
-constexpr size_t kRoomBytes = 256 << 10;
-constexpr int kTurnsToDrain = 400;  // of the bound socket before endpoints change
+constexpr int kTurnsToDrain = 400;     // of the bound socket before endpoints change
 // After a turn that found messages, for more to come: waking up costs more than most messages do.
 constexpr std::chrono::milliseconds kGather{20};
 
@@ -51,7 +49,6 @@ Worker::Worker(void* context, const EventsOptions& options, EventsMetrics& metri
       clock_(clock),
       name_(std::move(name)),
       connections_(options.connection_proof),
-      room_(std::make_unique_for_overwrite<char[]>(kRoomBytes)),
       wake_(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
       epoll_(epoll_create1(EPOLL_CLOEXEC)) {
   WP_CHECK(wake_ >= 0 && epoll_ >= 0);
@@ -116,10 +113,14 @@ void Worker::Stop() {
 
 // The monitor's end goes last: with nobody to hear it, a monitored socket's word on a lost
 // connection would hold ZMQ's one I/O thread, and every connection with it, forever.
+void Worker::Close(ZmqSocket& socket, ZmqSocket& monitor) {
+  socket.StopMonitor();
+  Close(socket);
+  Close(monitor);
+}
+
 void Worker::CloseBound() {
-  bound_.StopMonitor();
-  Close(bound_);
-  Close(bound_monitor_);
+  Close(bound_, bound_monitor_);
 }
 
 void Worker::Unbind() {
@@ -186,8 +187,14 @@ void Worker::Run() {
 }
 
 void Worker::CloseSockets(Slot& slot) {
-  slot.events = nullptr;
+  Close(slot.events, slot.monitor);
   Close(slot.replay);
+}
+
+void Worker::Redial(Slot& slot) {
+  if (!slot.redial_at || clock_.Now() < *slot.redial_at) return;
+  Close(slot.events, slot.monitor);
+  Open(slot);
 }
 
 void Worker::Open(Slot& slot) {
@@ -196,17 +203,27 @@ void Worker::Open(Slot& slot) {
     bound_slots_[{holder.endpoint, holder.rank}] = &slot;
     return;
   }
-  auto address = net::ParseHostPort(std::string_view(slot.events_address).substr(kTcp.size()));
-  if (!slot.events_address.starts_with(kTcp) || !address) {
+  slot.redial_at = clock_.Now() + options_.redial_after;
+  const auto open = [&]() -> Status {
+    const ZmqLimits limits{static_cast<int>(options_.max_queued_messages),
+                           static_cast<int64_t>(options_.max_message_bytes)};
+    WP_TRY(slot.events, ZmqSocket::Open(context_, ZMQ_SUB, limits));
+    WP_TRY(slot.monitor,
+           slot.events.Monitor(context_, fmt::format("{}-monitor-{}", name_, monitors_++)));
+    // Every topic: the socket is the identity, an engine may publish under any or none.
+    WP_RETURN_IF_ERROR(slot.events.Subscribe(""));
+    WP_RETURN_IF_ERROR(slot.events.Connect(slot.events_address));
+    Watch(slot.monitor, IdOf(slot));
+    Watch(slot.events, IdOf(slot));
+    slot.unread = unread_ = true;
+    return {};
+  };
+  if (const Status status = open(); !status) {
     metrics_.ZmqErrors(PodOf(slot), "connect").Add();
     WP_LOG(kError, "events", "cannot subscribe to an engine's events", {"endpoint", PodOf(slot)},
-           {"address", slot.events_address});
-    return;
+           {"address", slot.events_address}, {"error", status.error().message});
+    Close(slot.events, slot.monitor);
   }
-  slot.events = std::make_unique<Subscription>(
-      std::move(*address), SubscriptionOptions{options_.max_message_bytes, options_.redial_after},
-      epoll_, IdOf(slot));
-  slot.events->Tick(clock_.Now());
 }
 
 void Worker::Poll() {
@@ -240,39 +257,50 @@ void Worker::Poll() {
 }
 
 void Worker::ReadSlot(Slot& slot) {
-  ReadEvents(slot);
-  slot.unread = ReadReplay(slot);
+  slot.unread = false;
+  ReadMonitor(slot);
+  slot.unread |= ReadEvents(slot);
+  slot.unread |= ReadReplay(slot);
   ServeReplay(slot);
   unread_ |= slot.unread;
 }
 
-void Worker::ReadEvents(Slot& slot) {
-  while (slot.events) {
-    const TimePoint now = clock_.Now();
-    switch (slot.events->Next(now, {room_.get(), kRoomBytes})) {
-      case Subscription::Event::kConnected:
-        slot.publisher->OnConnected(now);
+void Worker::ReadMonitor(Slot& slot) {
+  while (slot.monitor) {
+    switch (NextMonitorEvent(slot.monitor)) {
+      case MonitorEvent::kConnected:
+        slot.redial_at.reset();
+        slot.publisher->OnConnected(clock_.Now());
         break;
-      case Subscription::Event::kMessage:
-        ++received_;
-        Deliver(slot, slot.events->message().frames(), slot.events->message().overlong);
-        break;
-      case Subscription::Event::kLost:
+      case MonitorEvent::kDisconnected:
+        slot.redial_at = clock_.Now() + options_.redial_after;
         slot.publisher->OnDisconnected();
         break;
-      case Subscription::Event::kNone:
+      case MonitorEvent::kNone:
         return;
     }
   }
 }
 
-void Worker::Deliver(Slot& slot, std::span<const std::string_view> frames, bool overlong) {
-  const auto live = kv::ParseLiveMessage(frames);
-  if (!live || overlong) {
+void Worker::Deliver(Slot& slot, const ZmqMessage& message) {
+  const auto live = kv::ParseLiveMessage(message.frames());
+  if (!live || message.overlong()) {
     slot.publisher->OnMalformed();
     return;
   }
   slot.publisher->OnLive(live->sequence, live->payload, clock_.Now());
+}
+
+bool Worker::ReadEvents(Slot& slot) {
+  if (!slot.events) return false;
+  for (int i = 0; i < kMessagesPerTurn; ++i) {
+    ZmqMessage message;
+    if (!slot.events.Receive(message)) return false;
+    ++received_;
+    if (slot.redial_at) slot.redial_at = clock_.Now() + options_.redial_after;
+    Deliver(slot, message);
+  }
+  return true;
 }
 
 void Worker::ReadBoundMonitor() {
@@ -318,7 +346,7 @@ bool Worker::ReadBound() {
       continue;
     }
     slot->second->publisher->OnConnected(clock_.Now());
-    Deliver(*slot->second, frames, message.overlong());
+    Deliver(*slot->second, message);
     ServeReplay(*slot->second);
   }
   return true;
@@ -389,7 +417,8 @@ void Worker::Tick() {
   bound_unread_ |= ReadBound();  // also tells that nothing waits
   for (const auto& slot : slots_) {
     slot->publisher->OnTick(now);
-    if ((slot->events && slot->events->Tick(now)) || sweep) ReadSlot(*slot);
+    Redial(*slot);
+    if (sweep) ReadSlot(*slot);
     ServeReplay(*slot);
     depth += static_cast<double>(slot->publisher->kept_messages());
     if (!slot->publisher->watch().SilenceBegins(now, options_.silent_after)) continue;

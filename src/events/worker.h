@@ -17,7 +17,6 @@
 #include "events/bound_connections.h"
 #include "events/bound_identity.h"
 #include "events/publisher.h"
-#include "events/subscription.h"
 #include "events/zmq_socket.h"
 
 namespace warmpath::events {
@@ -29,10 +28,10 @@ struct Slot {
   std::string replay_address;
   std::unique_ptr<Publisher> publisher;
   std::optional<uint64_t> wanted_replay;  // set by the publisher, served by the worker
-  std::unique_ptr<Subscription> events;   // null: of the bound socket
-  ZmqSocket replay;
+  ZmqSocket events, monitor, replay;
   TimePoint replay_deadline{};
-  bool unread = false;  // a socket may hold messages that nothing will tell of
+  std::optional<TimePoint> redial_at;  // while not connected
+  bool unread = false;                 // a socket may hold messages that nothing will tell of
 };
 
 class Worker {
@@ -63,18 +62,21 @@ class Worker {
   void Poll();
   void Watch(const ZmqSocket& socket, uint64_t what);
   void Close(ZmqSocket& socket);
+  void Close(ZmqSocket& socket, ZmqSocket& monitor);
   void Open(Slot& slot);
   void CloseSockets(Slot& slot);
   void CloseBound();
+  void Redial(Slot& slot);
   void ReadSlot(Slot& slot);
-  void ReadEvents(Slot& slot);
-  // Both: true when messages may be left over.
+  void ReadMonitor(Slot& slot);
+  // All three: true when messages may be left over.
+  bool ReadEvents(Slot& slot);
   bool ReadReplay(Slot& slot);
-  bool ReadBound();
   void ServeReplay(Slot& slot);
+  bool ReadBound();
   void ReadBoundMonitor();
   void Tick();
-  void Deliver(Slot& slot, std::span<const std::string_view> frames, bool overlong);
+  void Deliver(Slot& slot, const ZmqMessage& message);
 
   void* const context_;
   const EventsOptions options_;
@@ -86,8 +88,8 @@ class Worker {
   BoundIdentity identity_;
   BoundConnections connections_;
   std::vector<std::shared_ptr<Slot>> slots_;
-  const std::unique_ptr<char[]> room_;  // what subscriptions read into
   std::map<std::pair<fleet::EndpointId, uint16_t>, Slot*> bound_slots_;
+  uint64_t monitors_ = 0;
   double shown_depth_ = 0;
   TimePoint next_tick_{};
   TimePoint next_sweep_{};
