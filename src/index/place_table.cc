@@ -70,8 +70,9 @@ bool PlaceTable::Resize(Shard& shard, uint32_t buckets) {
 }
 
 bool PlaceTable::Insert(uint64_t mixed, Place place) {
-  Shard& shard = shards_[ShardOf(mixed)];
-  if (shard.count >= LimitOf(shard.range)) {
+  const uint32_t id = ShardOf(mixed);
+  Shard& shard = shards_[id];
+  if (shard.count >= LimitOf(id, shard.range)) {
     if (!Resize(shard, RoundUp(BucketsOf(shard.range) + 1))) return false;
   }
   Put(shard.range, Pack(TagOf(mixed), place));
@@ -80,7 +81,8 @@ bool PlaceTable::Insert(uint64_t mixed, Place place) {
 }
 
 bool PlaceTable::Erase(uint64_t mixed, Place place) {
-  Shard& shard = shards_[ShardOf(mixed)];
+  const uint32_t id = ShardOf(mixed);
+  Shard& shard = shards_[id];
   const uint64_t range = shard.range;
   const uint32_t buckets = BucketsOf(range);
   if (buckets == 0) return false;
@@ -97,7 +99,7 @@ bool PlaceTable::Erase(uint64_t mixed, Place place) {
     if (gap != nullptr) break;
     if (!full || ++steps == buckets) return false;
   }
-  if (--shard.count < LimitOf(range) / 4) {
+  if (--shard.count < LimitOf(id, range) / 4) {
     const uint32_t smaller = shard.count == 0 ? 0 : RoundUp(shard.count / 4 + 1);
     if (smaller < buckets) {
       Save(gap, 0);
@@ -115,16 +117,12 @@ bool PlaceTable::Erase(uint64_t mixed, Place place) {
   for (uint32_t steps = 0; full && steps < buckets; ++steps) {
     at = at + 1 == buckets ? 0 : at + 1;
     uint64_t* slots = Bucket(range, at);
-    uint64_t* moving = nullptr;
-    for (uint32_t i = 0; i < kSlots; ++i) {
-      const uint64_t slot = Load(slots + i);
-      full &= slot != 0;
-      if (slot == 0 || moving != nullptr) continue;
-      const uint64_t home = Home(slot >> (kRunBits + kOffsetBits), range);
-      const bool stays = hole < at ? hole < home && home <= at : hole < home || home <= at;
-      if (!stays) moving = slots + i;
-    }
-    if (moving == nullptr) continue;
+    const uint32_t taken = ~EqualTo(slots, 0) & 0xff;
+    full = taken == 0xff;
+    const uint32_t move =
+        taken & (hole < at ? ~Between(slots, range, hole, at) : Between(slots, range, at, hole));
+    if (move == 0) continue;
+    uint64_t* moving = slots + std::countr_zero(move);
     Save(gap, Load(moving));
     gap = moving;
     hole = at;
