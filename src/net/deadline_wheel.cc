@@ -15,17 +15,15 @@ Deadline::~Deadline() {
 }
 
 void Deadline::Set(Duration from_now) {
-  const bool first = wheel_->empty();
   const TimePoint now = wheel_->now_();
   // A wheel that stood still because it was empty has no slots to look at in between.
-  if (first) wheel_->current_tick_ = std::max(wheel_->current_tick_, wheel_->TickOf(now));
+  if (wheel_->empty()) wheel_->current_tick_ = std::max(wheel_->current_tick_, wheel_->TickOf(now));
   due_tick_ = std::max(wheel_->TickOf(now + from_now) + 1, wheel_->current_tick_ + 1);
   if (slot_tick_ != 0) {
     if (slot_tick_ <= due_tick_) return;  // looked at early enough, and moved on then
     wheel_->Unlink(*this);
   }
   wheel_->Link(*this, due_tick_);
-  if (first && wheel_->first_) wheel_->first_();
 }
 
 void Deadline::Clear() {
@@ -51,7 +49,7 @@ void DeadlineWheel::Link(Deadline& deadline, uint64_t tick) {
   deadline.next_ = head;
   if (head != nullptr) head->previous_ = &deadline;
   head = &deadline;
-  ++linked_;
+  if (linked_++ == 0 || deadline.slot_tick_ < next_tick_) next_tick_ = deadline.slot_tick_;
 }
 
 void DeadlineWheel::Unlink(Deadline& deadline) {
@@ -88,6 +86,9 @@ void DeadlineWheel::Advance(TimePoint now) {
     }
   }
   current_tick_ = std::max(current_tick_, target);
+  if (linked_ == 0 || next_tick_ > current_tick_) return;
+  next_tick_ = current_tick_ + 1;
+  while (slots_[next_tick_ % kSlots] == nullptr) ++next_tick_;
 }
 
 }  // namespace warmpath::net

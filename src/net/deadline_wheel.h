@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <optional>
 
 #include "base/clock.h"
 
@@ -52,8 +53,11 @@ class DeadlineWheel {
   // Fires what is due. Callbacks may set, clear and destroy any deadline.
   void Advance(TimePoint now);
   bool empty() const { return linked_ == 0; }
-  // Called when the first deadline is set on an empty wheel: someone must start calling Advance.
-  void OnFirst(std::function<void()> first) { first_ = std::move(first); }
+  // When Advance has something to look at; setting a deadline may make it earlier.
+  std::optional<TimePoint> next() const {
+    if (empty()) return std::nullopt;
+    return start_ + next_tick_ * kTick;
+  }
   // The time deadlines count from; the steady clock unless a test says otherwise.
   void UseNow(std::function<TimePoint()> now) { now_ = std::move(now); }
 
@@ -67,8 +71,8 @@ class DeadlineWheel {
 
   const TimePoint start_;
   std::function<TimePoint()> now_;
-  std::function<void()> first_;
   uint64_t current_tick_ = 0;  // every slot up to here has been looked at
+  uint64_t next_tick_ = 0;     // no slot before this one has deadlines
   size_t linked_ = 0;
   std::array<Deadline*, kSlots> slots_{};
 };

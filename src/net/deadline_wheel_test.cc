@@ -68,6 +68,28 @@ TEST_F(DeadlineWheelTest, KeepsDeadlinesBeyondItsHorizon) {
   EXPECT_EQ(fired_, 1);
 }
 
+TEST_F(DeadlineWheelTest, TellsWhenItWantsToBeLookedAt) {
+  EXPECT_FALSE(wheel_.next());
+  const TimePoint start = clock_.Now();
+  Deadline late(wheel_, [this] { ++fired_; });
+  Deadline soon(wheel_, [this] { ++fired_; });
+  late.Set(minutes(2));
+  soon.Set(std::chrono::seconds(3));
+  // Called when it says so, and only then.
+  int looks = 0;
+  while (const auto next = wheel_.next()) {
+    ASSERT_GT(*next, clock_.Now());
+    Pass(*next - clock_.Now());
+    ++looks;
+    if (fired_ == 1 && looks == 1) {
+      EXPECT_LE(clock_.Now() - start, std::chrono::seconds(3) + 2 * DeadlineWheel::kTick);
+    }
+  }
+  EXPECT_EQ(fired_, 2);
+  EXPECT_LE(looks, 8);  // the horizon is half a minute
+  EXPECT_LE(clock_.Now() - start, minutes(2) + 2 * DeadlineWheel::kTick);
+}
+
 TEST_F(DeadlineWheelTest, CallbacksMayDestroyAndSetDeadlines) {
   std::vector<std::unique_ptr<Deadline>> all;
   for (int i = 0; i < 10; ++i) {
@@ -91,20 +113,6 @@ TEST_F(DeadlineWheelTest, SetFromTheCallbackIsPeriodic) {
   deadline->Set(milliseconds(100));
   for (int i = 0; i < 30; ++i) Pass(milliseconds(100));
   EXPECT_GT(fired_, 10);
-}
-
-TEST_F(DeadlineWheelTest, TellsWhenTheFirstDeadlineIsSet) {
-  int started = 0;
-  wheel_.OnFirst([&] { ++started; });
-  Deadline a(wheel_, [] {});
-  Deadline b(wheel_, [] {});
-  a.Set(milliseconds(100));
-  b.Set(milliseconds(100));
-  EXPECT_EQ(started, 1);
-  Pass(minutes(1));
-  a.Set(milliseconds(100));
-  EXPECT_EQ(started, 2);
-  EXPECT_FALSE(wheel_.empty());
 }
 
 }  // namespace

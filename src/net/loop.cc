@@ -89,9 +89,7 @@ void Timer::Cancel() {
 Loop::Impl::Impl(std::string loop_name)
     : name(std::move(loop_name)),
       wheel(SystemClock().Now()),
-      timers(std::make_shared<TimerQueue>()) {
-  wheel.OnFirst([this] { wheel_due = SystemClock().Now() + DeadlineWheel::kTick; });
-}
+      timers(std::make_shared<TimerQueue>()) {}
 
 Loop::Impl::~Impl() {
   timers->Shutdown();
@@ -99,6 +97,7 @@ Loop::Impl::~Impl() {
 
 std::optional<TimePoint> Loop::Impl::NextDue() const {
   const std::optional<TimePoint> due = timers->due();
+  const std::optional<TimePoint> wheel_due = wheel.next();
   if (!due || !wheel_due) return due ? due : wheel_due;
   return std::min(*due, *wheel_due);
 }
@@ -115,10 +114,8 @@ void Loop::Impl::Run() {
 
 void Loop::Impl::TurnWheel() {
   const TimePoint now = SystemClock().Now();
-  if (!wheel_due || *wheel_due > now) return;
-  wheel.Advance(now);
-  // From its first deadline to its last the wheel turns once per tick.
-  wheel_due = wheel.empty() ? std::nullopt : std::optional(now + DeadlineWheel::kTick);
+  const std::optional<TimePoint> due = wheel.next();
+  if (due && *due <= now) wheel.Advance(now);
 }
 
 void Loop::Impl::RunPosted() {

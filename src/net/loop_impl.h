@@ -59,7 +59,6 @@ struct Loop::Impl {
   DeadlineWheel wheel;  // before the reactor: what waits there owns deadlines
   Reactor reactor;
   std::shared_ptr<TimerQueue> timers;
-  std::optional<TimePoint> wheel_due;
   // What a socket's bytes are read into; valid until the handler that read them returns.
   std::array<char, 64 << 10> scratch;
   std::string plaintext;  // of ciphertext in scratch; valid as long
