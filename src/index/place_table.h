@@ -125,7 +125,7 @@ class PlaceTable {
   // Shards grow at different loads, 4.5 to 5.9 of a bucket's 8, so that they do not all grow at
   // once.
   static uint32_t LimitOf(uint32_t shard, uint64_t range) {
-    return BucketsOf(range) * (144 + shard % 16 * 3) / 32;
+    return BucketsOf(range) * (144 + (shard + 11) % 16 * 3) / 32;
   }
   static uint64_t TagOf(uint64_t mixed) { return mixed & ((1u << kTagBits) - 1); }
   static uint64_t Home(uint64_t tag, uint64_t range) {
