@@ -8,9 +8,11 @@ namespace {
 
 // Shorter chunks cost more to look up than to tokenize.
 constexpr size_t kMinBytes = 256;
-// From here on a chunk ends between words. What follows a common beginning is tokenized from the
-// last cut in it.
+// From so many bytes on a chunk ends between words: an eighth of the text before it, in these
+// bounds. What follows a common beginning is tokenized from the last cut in it, and the cost of a
+// long text that is known grows with its chunks.
 constexpr size_t kWordsFrom = 3072;
+constexpr size_t kWordsFromInLongText = 12'288;
 
 constexpr size_t kNone = static_cast<size_t>(-1);
 
@@ -40,7 +42,9 @@ size_t FindBetweenWords(const TextSpan& text, size_t from, size_t limit) {
 
 bool Chunker::Next(std::vector<TextSpan>& chunk) {
   chunk.clear();
-  size_t size = 0;
+  passed_ += size_;
+  size_t& size = size_ = 0;
+  const size_t words_from = std::clamp(passed_ / 8, kWordsFrom, kWordsFromInLongText);
   for (; stretch_ < stretches_.size(); ++stretch_, offset_ = 0) {
     const auto& [text, ends] = stretches_[stretch_];
     if (offset_ == text.bytes.size()) continue;
@@ -53,7 +57,7 @@ bool Chunker::Next(std::vector<TextSpan>& chunk) {
     const auto end = std::lower_bound(ends.begin(), ends.end(), offset_ + reached);
     const size_t special = end == ends.end() ? kNone : static_cast<size_t>(*end);
     if (between_words_) {
-      const size_t from = offset_ + (size < kWordsFrom ? kWordsFrom - size : 0);
+      const size_t from = offset_ + (size < words_from ? words_from - size : 0);
       const size_t limit = std::min(special, text.bytes.size());
       const size_t cut = from < limit ? FindBetweenWords(text, from, limit) : kNone;
       if (cut != kNone && cut > offset_) {

@@ -32,6 +32,8 @@ class Chunker {
   const bool between_words_;
   size_t stretch_ = 0;
   size_t offset_ = 0;  // in that stretch
+  size_t size_ = 0;    // of the last chunk
+  size_t passed_ = 0;  // bytes before it
 };
 
 }  // namespace warmpath::prompt

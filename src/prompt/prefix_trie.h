@@ -94,7 +94,7 @@ class PrefixNode {
 
   // So many chunks make a span, whose keys are kept in one piece too: a long path is put together
   // from those of its spans.
-  static constexpr size_t kSpan = 16;
+  static constexpr size_t kSpan = 8;
 
   PrefixNodePtr parent_;
   const PrefixNode* span_start_ = nullptr;  // the last before this one that ends a span

@@ -40,7 +40,7 @@ struct DirectorOptions {
   // the third is new.
   size_t offload_body_bytes = 64 << 10;
   size_t known_body_bytes = 1 << 20;
-  size_t offload_new_bytes = 16 << 10;
+  size_t offload_new_bytes = 24 << 10;
   // Accept models no endpoint serves, as pools without a model list do (conformance tests).
   bool any_model = false;
   // Blocks of a prompt under way count as on their way into its engine's cache.
