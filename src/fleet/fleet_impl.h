@@ -48,6 +48,7 @@ struct Probe {
   net::Timer next;
   bool in_round = false;
   TimePoint models_at{};     // when /v1/models was last read
+  TimePoint version_at{};    // when /version was last asked for
   TimePoint scraped_at{};    // when /metrics was last asked for
   bool busy = false;         // by its last figures
   TimePoint health_at{};     // when /health last answered well
@@ -66,6 +67,7 @@ struct Round {
   std::shared_ptr<const LoadReader> reader;
   bool scrape = false;
   bool ask_models = false;
+  bool ask_version = false;
   std::optional<ScrapedLoad> load;
   std::optional<std::vector<ServedModel>> models;
   std::optional<std::string> version;

@@ -14,7 +14,11 @@ using std::chrono::milliseconds;
 constexpr Duration kRecheckUnhealthy = milliseconds(500);  // at least this often while it is away
 constexpr Duration kMinPause = milliseconds(10);  // between the end of a round and the next
 constexpr Duration kMinTurn = milliseconds(5);    // between turns of those that wait
-constexpr size_t kMaxSmallBody = 64 << 10;        // /health, /version
+constexpr Duration kVersionInterval = std::chrono::minutes(1);
+// Endpoints without traffic are asked together, at multiples of this: waking up costs more than a
+// question does.
+constexpr Duration kIdleGrid = milliseconds(100);
+constexpr size_t kMaxSmallBody = 64 << 10;  // /health, /version
 constexpr size_t kMaxModelsBody = 4 << 20;
 constexpr size_t kMaxMetricsBody = 16 << 20;
 constexpr char kMetricsSource[] = "metrics-data-source";
@@ -25,6 +29,12 @@ bool SameModels(const std::vector<ServedModel>& a, const std::vector<ServedModel
                     [](const ServedModel& x, const ServedModel& y) {
                       return x.id == y.id && x.root == y.root && x.parent == y.parent;
                     });
+}
+
+// Moved by half a step at most.
+Duration OnGrid(Duration delay) {
+  const Duration due = SystemClock().Now().time_since_epoch() + delay + kIdleGrid / 2;
+  return delay + kIdleGrid / 2 - due % kIdleGrid;
 }
 
 }  // namespace
@@ -169,6 +179,7 @@ void Fleet::Impl::Healthy(const std::shared_ptr<Round>& round) {
     MutexLock lock(mutex);
     returned = probe.state->health != Health::kHealthy || probe.state->models.empty();
   }
+  round->ask_version = returned || clock.Now() - probe.version_at >= kVersionInterval;
   round->ask_models = returned || clock.Now() - probe.models_at >= options.models_interval;
   if (!round->scrape && !returned) return AskModels(round);
   probe.scraped_at = clock.Now();
@@ -196,6 +207,8 @@ void Fleet::Impl::AskModels(const std::shared_ptr<Round>& round) {
 }
 
 void Fleet::Impl::AskVersion(const std::shared_ptr<Round>& round) {
+  if (!round->ask_version) return Finish(round);
+  round->probe->version_at = clock.Now();
   Ask(
       round, round->probe->url, "/version", kMaxSmallBody, {"version", "version"},
       [round](std::string_view body) -> Status {
@@ -297,7 +310,8 @@ void Fleet::Impl::EndRound(Round& round) {
       interval = options.active_interval;
     }
   }
-  Schedule(probe, std::max(interval - (clock.Now() - round.started), kMinPause));
+  const Duration delay = std::max(interval - (clock.Now() - round.started), kMinPause);
+  Schedule(probe, interval >= 10 * kIdleGrid ? std::max(OnGrid(delay), kMinPause) : delay);
 }
 
 bool Fleet::Impl::Active(const Probe& probe) const {
