@@ -4,6 +4,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "base/log.h"
@@ -355,10 +356,16 @@ std::string_view Exchange::Changes(std::string_view destination,
   return changes.bytes();
 }
 
-std::string Exchange::Metadata(std::string_view destination) const {
-  if (!shared_.options.emit_endpoint_scores) return DestinationMetadata(destination, nullptr);
-  const Scores scores = outcome_->scores();
-  return DestinationMetadata(destination, &scores);
+std::string_view Exchange::Metadata(std::string_view destination) const {
+  thread_local std::string metadata;
+  metadata.clear();
+  if (shared_.options.emit_endpoint_scores) {
+    const Scores scores = outcome_->scores();
+    AppendDestination(metadata, destination, &scores);
+  } else {
+    AppendDestination(metadata, destination, nullptr);
+  }
+  return metadata;
 }
 
 std::string Exchange::Destination() const {
@@ -369,7 +376,11 @@ std::string Exchange::Destination() const {
 
 void Exchange::SendHeadersReply(std::optional<size_t> content_length) {
   const std::string destination = Destination();
-  sink_.Send(HeadersReply(Changes(destination, content_length), Metadata(destination)));
+  const std::string_view changes = Changes(destination, content_length);
+  const std::string_view metadata = Metadata(destination);
+  const HeadersReplyFrame frame(changes.size(), metadata.size());
+  const std::array<std::string_view, 4> pieces = {frame.head(), changes, frame.middle(), metadata};
+  sink_.SendPieces(pieces);
 }
 
 void Exchange::SendBufferedReply(bool rewritten) {
@@ -382,7 +393,7 @@ void Exchange::SendBufferedReply(bool rewritten) {
       Changes(destination, rewritten ? std::optional(body.size()) : std::nullopt);
   common.mutable_header_mutation()->ParseFromString(std::string(changes));
   common.set_clear_route_cache(true);
-  reply->mutable_dynamic_metadata()->ParseFromString(Metadata(destination));
+  reply->mutable_dynamic_metadata()->ParseFromString(std::string(Metadata(destination)));
   if (rewritten) common.mutable_body_mutation()->mutable_body()->assign(body);
   sink_.Send(Serialize(*reply));
   if (pending_->trailers) SendTrailersReply();

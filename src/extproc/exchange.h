@@ -101,10 +101,11 @@ class Exchange {
   // Nothing is answered yet when it returns false: the request was refused.
   bool Place(routing::Prepared& prepared);
   std::string Destination() const;
-  // The changes to the request's headers; valid until the thread's next call.
+  // The changes to the request's headers, and the dynamic metadata; each valid until the thread's
+  // next call.
   std::string_view Changes(std::string_view destination,
                            std::optional<size_t> content_length) const;
-  std::string Metadata(std::string_view destination) const;
+  std::string_view Metadata(std::string_view destination) const;
   void SendHeadersReply(std::optional<size_t> content_length);
   void SendBufferedReply(bool rewritten);
   void SendEmptyReply(const RequestMessage& message);

@@ -26,12 +26,6 @@ constexpr uint32_t kVarint = 0;
 constexpr uint32_t kFixed64 = 1;
 constexpr uint32_t kLength = 2;
 
-void PutVarint(std::string& out, uint32_t value) {
-  uint8_t bytes[5];
-  const uint8_t* const end = CodedOutputStream::WriteVarint32ToArray(value, bytes);
-  out.append(reinterpret_cast<const char*>(bytes), static_cast<size_t>(end - bytes));
-}
-
 // Size of a length-delimited field with a one-byte tag.
 uint32_t FieldSize(uint32_t payload) {
   return 1 + static_cast<uint32_t>(CodedOutputStream::VarintSize32(payload)) + payload;
@@ -40,10 +34,16 @@ uint32_t StringSize(std::string_view text) {
   return FieldSize(static_cast<uint32_t>(text.size()));
 }
 
-// The beginning of a field of so many bytes.
+// The beginning of a field of so many bytes: at most kOpening of its own. Returns its end.
+constexpr size_t kOpening = 6;
+char* Open(char* at, uint32_t field, uint32_t payload) {
+  *at = static_cast<char>(Tag(field, kLength));
+  return reinterpret_cast<char*>(
+      CodedOutputStream::WriteVarint32ToArray(payload, reinterpret_cast<uint8_t*>(at + 1)));
+}
 void Open(std::string& out, uint32_t field, uint32_t payload) {
-  out.push_back(static_cast<char>(Tag(field, kLength)));
-  PutVarint(out, payload);
+  char bytes[kOpening];
+  out.append(bytes, Open(bytes, field, payload));
 }
 void PutString(std::string& out, uint32_t field, std::string_view text) {
   Open(out, field, static_cast<uint32_t>(text.size()));
@@ -94,19 +94,16 @@ StreamedBodyFrame::StreamedBodyFrame(Direction direction, size_t body_size, bool
   const uint32_t streamed = (length == 0 ? 0 : FieldSize(length)) + (end_of_stream ? 2 : 0);
   const uint32_t mutation = FieldSize(streamed);
   const uint32_t common = FieldSize(mutation);
-  uint8_t* at = reinterpret_cast<uint8_t*>(head_);
-  const auto open = [&at](uint32_t field, uint32_t payload) {
-    *at++ = Tag(field, kLength);
-    at = CodedOutputStream::WriteVarint32ToArray(payload, at);
-  };
-  open(direction == Direction::kRequest ? pb::ProcessingResponse::kRequestBodyFieldNumber
-                                        : pb::ProcessingResponse::kResponseBodyFieldNumber,
-       FieldSize(common));
-  open(pb::BodyResponse::kResponseFieldNumber, common);
-  open(pb::CommonResponse::kBodyMutationFieldNumber, mutation);
-  open(pb::BodyMutation::kStreamedResponseFieldNumber, streamed);
-  if (length > 0) open(pb::StreamedBodyResponse::kBodyFieldNumber, length);
-  head_size_ = static_cast<size_t>(at - reinterpret_cast<uint8_t*>(head_));
+  char* at =
+      Open(head_,
+           direction == Direction::kRequest ? pb::ProcessingResponse::kRequestBodyFieldNumber
+                                            : pb::ProcessingResponse::kResponseBodyFieldNumber,
+           FieldSize(common));
+  at = Open(at, pb::BodyResponse::kResponseFieldNumber, common);
+  at = Open(at, pb::CommonResponse::kBodyMutationFieldNumber, mutation);
+  at = Open(at, pb::BodyMutation::kStreamedResponseFieldNumber, streamed);
+  if (length > 0) at = Open(at, pb::StreamedBodyResponse::kBodyFieldNumber, length);
+  head_size_ = static_cast<size_t>(at - head_);
 }
 
 std::string_view StreamedBodyFrame::tail() const {
@@ -154,7 +151,7 @@ std::string RemovedHeaders(const std::vector<std::string_view>& names) {
   return std::string(changes.bytes());
 }
 
-std::string DestinationMetadata(std::string_view destination, const Scores* scores) {
+void AppendDestination(std::string& out, std::string_view destination, const Scores* scores) {
   constexpr std::string_view kSpace = "envoy.lb";
   std::string fields;
   if (scores != nullptr) {
@@ -172,29 +169,28 @@ std::string DestinationMetadata(std::string_view destination, const Scores* scor
   }
   const auto payload =
       static_cast<uint32_t>(EntrySize(kDestinationHeader, StringSize(destination)) + fields.size());
-  std::string out;
-  out.reserve(EntrySize(kSpace, FieldSize(payload)));
   OpenEntry(out, kSpace, FieldSize(payload));
   Open(out, pb::Value::kStructValueFieldNumber, payload);
   OpenEntry(out, kDestinationHeader, StringSize(destination));
   PutString(out, pb::Value::kStringValueFieldNumber, destination);
   out.append(fields);
-  return out;
 }
 
-std::string HeadersReply(std::string_view changes, std::string_view metadata) {
+HeadersReplyFrame::HeadersReplyFrame(size_t changes_size, size_t metadata_size) {
   constexpr uint32_t kClearRouteCache = 2;  // its field's size
-  const uint32_t common = StringSize(changes) + kClearRouteCache;
-  const uint32_t headers = FieldSize(common);
-  std::string out;
-  out.reserve(FieldSize(headers) + StringSize(metadata));
-  Open(out, pb::ProcessingResponse::kRequestHeadersFieldNumber, headers);
-  Open(out, pb::HeadersResponse::kResponseFieldNumber, common);
-  PutString(out, pb::CommonResponse::kHeaderMutationFieldNumber, changes);
-  out.push_back(static_cast<char>(Tag(pb::CommonResponse::kClearRouteCacheFieldNumber, kVarint)));
-  out.push_back(1);
-  PutString(out, pb::ProcessingResponse::kDynamicMetadataFieldNumber, metadata);
-  return out;
+  const auto changes = static_cast<uint32_t>(changes_size);
+  const uint32_t common = FieldSize(changes) + kClearRouteCache;
+  char* at = head_;
+  at = Open(at, pb::ProcessingResponse::kRequestHeadersFieldNumber, FieldSize(common));
+  at = Open(at, pb::HeadersResponse::kResponseFieldNumber, common);
+  at = Open(at, pb::CommonResponse::kHeaderMutationFieldNumber, changes);
+  head_size_ = static_cast<size_t>(at - head_);
+  at = middle_;
+  *at++ = static_cast<char>(Tag(pb::CommonResponse::kClearRouteCacheFieldNumber, kVarint));
+  *at++ = 1;
+  at = Open(at, pb::ProcessingResponse::kDynamicMetadataFieldNumber,
+            static_cast<uint32_t>(metadata_size));
+  middle_size_ = static_cast<size_t>(at - middle_);
 }
 
 std::string Serialize(const pb::ProcessingResponse& response) {

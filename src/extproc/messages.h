@@ -83,12 +83,24 @@ class HeaderChanges {
 // The fields of a HeaderMutation that remove `names`.
 std::string RemovedHeaders(const std::vector<std::string_view>& names);
 
-// The dynamic metadata that name the destination: a Struct. `scores` may be null.
+// The dynamic metadata that name the destination: a Struct, appended. `scores` may be null.
 using Scores = std::vector<std::pair<std::string, double>>;
-std::string DestinationMetadata(std::string_view destination, const Scores* scores);
+void AppendDestination(std::string& out, std::string_view destination, const Scores* scores);
 
-// A reply to request headers that changes headers and clears the route cache.
-std::string HeadersReply(std::string_view changes, std::string_view metadata);
+// What stands before the changes and between them and the metadata in a reply to request headers
+// that changes headers and clears the route cache.
+class HeadersReplyFrame {
+ public:
+  HeadersReplyFrame(size_t changes_size, size_t metadata_size);
+  std::string_view head() const { return {head_, head_size_}; }
+  std::string_view middle() const { return {middle_, middle_size_}; }
+
+ private:
+  char head_[24];
+  char middle_[8];
+  size_t head_size_ = 0;
+  size_t middle_size_ = 0;
+};
 
 std::string Serialize(const pb::ProcessingResponse& response);
 

@@ -89,14 +89,19 @@ TEST(Messages, ADecisionIsWhatTheMessageClassesWouldWrite) {
       entry->mutable_value()->set_number_value(score);
     }
 
+    std::string metadata;
+    AppendDestination(metadata, destination, &scores);
+    const HeadersReplyFrame frame(changes.bytes().size(), metadata.size());
     pb::ProcessingResponse read;
-    ASSERT_TRUE(read.ParseFromString(
-        HeadersReply(changes.bytes(), DestinationMetadata(destination, &scores))));
+    ASSERT_TRUE(read.ParseFromString(std::string(frame.head()) + std::string(changes.bytes()) +
+                                     std::string(frame.middle()) + metadata));
     // An empty value is written where protobuf leaves it out.
     EXPECT_EQ(read.SerializeAsString(), expected.SerializeAsString());
     lb->mutable_fields()->RemoveLast();
     pb::Struct plain;
-    ASSERT_TRUE(plain.ParseFromString(DestinationMetadata(destination, nullptr)));
+    metadata.clear();
+    AppendDestination(metadata, destination, nullptr);
+    ASSERT_TRUE(plain.ParseFromString(metadata));
     EXPECT_EQ(plain.SerializeAsString(), expected.dynamic_metadata().SerializeAsString());
   }
 }
