@@ -3,7 +3,7 @@
 
 DEPS=$PWD/.deps
 APT_PACKAGES="clang-19 libclang-rt-19-dev clang-format-19 clang-tidy-19 lld-19 llvm-19 ccache ninja-build cmake
- libboost1.81-dev libboost-json1.81-dev libssl-dev libsimdjson-dev libyaml-cpp-dev libzmq3-dev cppzmq-dev libxxhash-dev libfmt-dev
+ libboost1.81-dev libboost-json1.81-dev libssl-dev libsimdjson-dev libyaml-cpp-dev libzmq3-dev cppzmq-dev libxxhash-dev libfmt-dev libjemalloc-dev
  libnghttp2-dev libprotobuf-dev protobuf-compiler libspdlog-dev libcli11-dev libexpected-dev prometheus-cpp-dev libgtest-dev libgmock-dev libbenchmark-dev
  python3 python3-venv python3-dev pkg-config xz-utils zstd curl git ca-certificates"
 TOKENIZERS="qwen3 llama3 llama3_1 deepseek_v3 gemma3 gptoss"
