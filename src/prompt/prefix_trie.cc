@@ -16,8 +16,12 @@ constexpr size_t kOverhead = 512;
 constexpr size_t kMaxKeySpaces = 4;     // that a node keeps keys of
 constexpr size_t kMinTokensPerKey = 8;  // on average, of those kept
 
+// `place` may be null or of something that is gone.
 void FetchAhead(const void* place, size_t lines) {
-  for (size_t i = 0; i < lines; ++i) __builtin_prefetch(static_cast<const char*>(place) + 64 * i);
+  const auto first = reinterpret_cast<uintptr_t>(place);
+  for (size_t i = 0; i < lines; ++i) {
+    __builtin_prefetch(reinterpret_cast<const void*>(first + 64 * i));
+  }
 }
 
 }  // namespace
