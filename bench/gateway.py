@@ -112,6 +112,15 @@ def grow(server, requests):
     rig.load(server, prompt_bytes=200, connections=16, requests=requests, seed=800_001)
 
 
+def come_to_rest(server):
+    """Until the allocator has given back what growing took for a while, which it does as it is used."""
+    sizes = []
+    while len(sizes) < 20 and (len(sizes) < 4 or max(sizes[-4:]) - min(sizes[-4:]) > 1 << 20):
+        rig.load(server, prompt_bytes=200, connections=16, requests=500, seed=800_002)
+        time.sleep(2)
+        sizes.append(sum(rig.resident(pid) for pid in server.pids))
+
+
 def memory(directory, engines, options):
     """Growth of resident memory per idle connection that made one request, and per stream under way; each on a fresh server after as many requests as
     it remembers."""
@@ -121,6 +130,7 @@ def memory(directory, engines, options):
             server = make(directory, engines, name=f"{kind}-{make.__name__.lower()}")
             try:
                 grow(server, RECORDS + 500 if make is rig.Gateway else 500)
+                come_to_rest(server)
                 stream = {"events": 1_000_000, "interval_us": 500_000} if kind == "stream" else {}
                 result = rig.load(server, phase="hold", connections=held, prompt_bytes=200, seed=3, **stream)
             finally:
