@@ -449,24 +449,13 @@ void Engines::Run() {
 
 int RunEngines(int argc, char** argv) {
   Options options;
-  for (int i = 0; i + 1 < argc; i += 2) {
-    const std::string_view name = argv[i];
-    const char* value = argv[i + 1];
-    if (name == "--count")
-      options.count = static_cast<uint32_t>(std::atoi(value));
-    else if (name == "--block-size")
-      options.block_size = static_cast<uint32_t>(std::atoi(value));
-    else if (name == "--model")
-      options.model = value;
-    else if (name == "--metrics")
-      options.metrics_file = value;
-    else if (name == "--tokenizer")
-      options.tokenizer = value;
-    else if (name == "--ready-file")
-      options.ready_file = value;
-    else
-      Die("engines: unknown option " + std::string(name));
-  }
+  ReadOptions(argc, argv,
+              {{"--count", &options.count},
+               {"--block-size", &options.block_size},
+               {"--model", &options.model},
+               {"--metrics", &options.metrics_file},
+               {"--tokenizer", &options.tokenizer},
+               {"--ready-file", &options.ready_file}});
   if (options.ready_file.empty()) Die("engines: --ready-file is needed");
   TakeAllFiles();
   Engines(options).Run();

@@ -439,47 +439,24 @@ int Client::Run() {
 
 int RunLoad(int argc, char** argv) {
   Options options;
-  for (int i = 0; i + 1 < argc; i += 2) {
-    const std::string_view name = argv[i];
-    const char* value = argv[i + 1];
-    const uint64_t number = std::strtoull(value, nullptr, 10);
-    if (name == "--phase")
-      options.phase = value;
-    else if (name == "--form")
-      options.form = value;
-    else if (name == "--model")
-      options.model = value;
-    else if (name == "--port")
-      options.port = static_cast<uint16_t>(number);
-    else if (name == "--pid")
-      options.pids.push_back(static_cast<int>(number));
-    else if (name == "--connections")
-      options.connections = static_cast<uint32_t>(number);
-    else if (name == "--prefixes")
-      options.prefixes = static_cast<uint32_t>(number);
-    else if (name == "--requests")
-      options.requests = number;
-    else if (name == "--warm-up")
-      options.warm_up = number;
-    else if (name == "--seed")
-      options.seed = number;
-    else if (name == "--prefix-seed")
-      options.prefix_seed = number;
-    else if (name == "--prompt-bytes")
-      options.prompt_bytes = number;
-    else if (name == "--common-bytes")
-      options.common_bytes = number;
-    else if (name == "--events")
-      options.events = number;
-    else if (name == "--interval-us")
-      options.interval_us = number;
-    else if (name == "--new-blocks")
-      options.new_blocks = static_cast<uint32_t>(number);
-    else if (name == "--store")
-      options.store = number == 1;
-    else
-      Die("load: unknown option " + std::string(name));
-  }
+  ReadOptions(argc, argv,
+              {{"--phase", &options.phase},
+               {"--form", &options.form},
+               {"--model", &options.model},
+               {"--port", &options.port},
+               {"--pid", &options.pids},
+               {"--connections", &options.connections},
+               {"--prefixes", &options.prefixes},
+               {"--requests", &options.requests},
+               {"--warm-up", &options.warm_up},
+               {"--seed", &options.seed},
+               {"--prefix-seed", &options.prefix_seed},
+               {"--prompt-bytes", &options.prompt_bytes},
+               {"--common-bytes", &options.common_bytes},
+               {"--events", &options.events},
+               {"--interval-us", &options.interval_us},
+               {"--new-blocks", &options.new_blocks},
+               {"--store", &options.store}});
   TakeAllFiles();
   return Client(options).Run();
 }
