@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <malloc.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -214,7 +213,6 @@ Result<TokenizerLoader::Found> TokenizerLoader::LoadFrom(const std::string& name
                                                          std::string directory) {
   WP_TRY(std::shared_ptr<const prompt::Tokenizer> tokenizer,
          prompt::LoadSharedTokenizer(directory));
-  malloc_trim(0);  // what reading it took for a while
   return Found{
       name, source, std::move(directory),
       std::make_shared<const prompt::Encoder>(std::move(tokenizer), prompt::EncoderOptions{})};
