@@ -80,6 +80,7 @@ class UsageText {
       at_ += 4;
       return true;
     }
+    if (at_ == text_.size()) return false;
     uint64_t number = 0;
     const char* const begin = text_.data() + at_;
     const char* const end = text_.data() + text_.size();
