@@ -120,8 +120,7 @@ prometheus::MetricFamily Aliased(const std::string& old_name, const Alias& alias
     std::vector<std::string> key;
     std::vector<prometheus::ClientMetric::Label> labels;
     for (const auto& [name, name_there] : alias.kept_labels) {
-      const auto it = std::find_if(series.label.begin(), series.label.end(),
-                                   [&name](const auto& label) { return label.name == name; });
+      const auto it = std::ranges::find(series.label, name, &prometheus::ClientMetric::Label::name);
       if (it == series.label.end()) continue;
       labels.push_back({name_there, it->value});
       key.push_back(it->value);

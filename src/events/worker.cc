@@ -26,15 +26,6 @@ constexpr int kTurnsToDrain = 400;     // of the bound socket before endpoints c
 // After a turn that found messages, for more to come: waking up costs more than most messages do.
 constexpr std::chrono::milliseconds kGather{20};
 
-// What a descriptor in epoll stands for: these, or the address of a Slot.
-constexpr uint64_t kWake = 0;
-constexpr uint64_t kBound = 1;
-constexpr uint64_t kBoundMonitor = 2;
-
-uint64_t IdOf(const Slot& slot) {
-  return reinterpret_cast<uintptr_t>(&slot);
-}
-
 std::string PodOf(const Slot& slot) {
   return slot.publisher->watch().name();
 }
@@ -54,7 +45,7 @@ Worker::Worker(void* context, const EventsOptions& options, EventsMetrics& metri
   WP_CHECK(wake_ >= 0 && epoll_ >= 0);
   epoll_event event{};
   event.events = EPOLLIN;
-  event.data.u64 = kWake;
+  event.data.ptr = &wake_;
   WP_CHECK(epoll_ctl(epoll_, EPOLL_CTL_ADD, wake_, &event) == 0);
 }
 
@@ -64,13 +55,14 @@ Worker::~Worker() {
   close(wake_);
 }
 
+// `what` the socket stands for: a Slot, `bound_` or `bound_monitor_`.
 // A ZMQ socket's descriptor tells of what comes after everything was read, once; whoever stops
 // before that, or calls anything else on the socket, sets `unread`. Should epoll refuse it, sweeps
 // read the socket.
-void Worker::Watch(const ZmqSocket& socket, uint64_t what) {
+void Worker::Watch(const ZmqSocket& socket, void* what) {
   epoll_event event{};
   event.events = EPOLLIN;
-  event.data.u64 = what;
+  event.data.ptr = what;
   epoll_ctl(epoll_, EPOLL_CTL_ADD, socket.descriptor(), &event);
 }
 
@@ -88,8 +80,8 @@ Status Worker::Bind(const std::string& address) {
   WP_TRY(bound_monitor_, bound_.Monitor(context_, name_ + "-bound-monitor"));
   WP_RETURN_IF_ERROR(bound_.Bind(address));
   bound_port_ = bound_.bound_port();
-  Watch(bound_, kBound);
-  Watch(bound_monitor_, kBoundMonitor);
+  Watch(bound_, &bound_);
+  Watch(bound_monitor_, &bound_monitor_);
   return {};
 }
 
@@ -213,8 +205,8 @@ void Worker::Open(Slot& slot) {
     // Every topic: the socket is the identity, an engine may publish under any or none.
     WP_RETURN_IF_ERROR(slot.events.Subscribe(""));
     WP_RETURN_IF_ERROR(slot.events.Connect(slot.events_address));
-    Watch(slot.monitor, IdOf(slot));
-    Watch(slot.events, IdOf(slot));
+    Watch(slot.monitor, &slot);
+    Watch(slot.events, &slot);
     slot.unread = unread_ = true;
     return {};
   };
@@ -233,16 +225,16 @@ void Worker::Poll() {
   const uint64_t received = received_;
   bool commanded = false;
   for (int i = 0; i < count; ++i) {
-    const uint64_t what = ready[static_cast<size_t>(i)].data.u64;
-    if (what == kWake) {
+    void* const what = ready[static_cast<size_t>(i)].data.ptr;
+    if (what == &wake_) {
       commanded = true;
-    } else if (what == kBoundMonitor) {
+    } else if (what == &bound_monitor_) {
       ReadBoundMonitor();
-    } else if (what == kBound) {
+    } else if (what == &bound_) {
       bound_unread_ = true;
     } else {
       unread_ = true;
-      reinterpret_cast<Slot*>(what)->unread = true;
+      static_cast<Slot*>(what)->unread = true;
     }
   }
   if (bound_unread_) bound_unread_ = ReadBound();
@@ -363,7 +355,7 @@ void Worker::ServeReplay(Slot& slot) {
       WP_RETURN_IF_ERROR(slot.replay.Connect(slot.replay_address));
       if (!slot.replay.Send(kv::ReplayRequestFrames(first)))
         return Fail(Code::kUnavailable, "replay request not sent");
-      Watch(slot.replay, IdOf(slot));
+      Watch(slot.replay, &slot);
       slot.unread = unread_ = true;
       return {};
     };

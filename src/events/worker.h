@@ -60,7 +60,7 @@ class Worker {
   void RunCommands() EXCLUDES(mutex_);
   void Run();
   void Poll();
-  void Watch(const ZmqSocket& socket, uint64_t what);
+  void Watch(const ZmqSocket& socket, void* what);
   void Close(ZmqSocket& socket);
   void Close(ZmqSocket& socket, ZmqSocket& monitor);
   void Open(Slot& slot);

@@ -65,7 +65,7 @@ TEST_F(ExchangeTest, ScoresAreToldWhenAskedFor) {
   Say(RequestHeaders(kPost));
   Say(RequestBody(kBody, true));
   const auto reply = Hear();
-  pb::Struct metadata = reply.dynamic_metadata();
+  const pb::Struct& metadata = reply.dynamic_metadata();
   const pb::Struct& scores =
       StructIn(StructIn(metadata, "envoy.lb"), "x-gateway-destination-endpoint-scores");
   EXPECT_EQ(scores.fields_size(), 4);

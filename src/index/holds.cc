@@ -75,7 +75,7 @@ Holds::Node* Holds::Split(Node* node, size_t at) {
 
 void Holds::Join(Node* node) {
   if (node->children != 1) return;
-  Node* lower = reinterpret_cast<Node*>(node->child);
+  Node* lower = reinterpret_cast<Node*>(node->child);  // NOLINT(performance-no-int-to-ptr)
   if (lower->holds != node->holds) return;
   bytes_ -= BytesOf(*node) + BytesOf(*lower);
   auto kept = std::move(by_first_key_.find(lower->keys.front())->second);

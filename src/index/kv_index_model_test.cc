@@ -241,8 +241,8 @@ class Race {
     uint64_t entries = 0;
     for (uint32_t endpoint = 1; endpoint <= world_.endpoints; ++endpoint) {
       uint64_t of_endpoint = 0;
-      for (uint16_t rank = 0; rank < world_.ranks; ++rank) {
-        const Holder holder{endpoint, rank};
+      for (uint32_t rank = 0; rank < world_.ranks; ++rank) {
+        const Holder holder{endpoint, static_cast<uint16_t>(rank)};
         of_endpoint += index_.ResidentBlocks(holder);
         if (exact_) ASSERT_EQ(index_.ResidentBlocks(holder), reference_.ResidentBlocks(holder));
         if (world_.endpoints > 10 && Draw(10) != 0) continue;

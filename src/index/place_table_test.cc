@@ -36,9 +36,9 @@ TEST(PlaceTable, FindsWhatWasPutInAndNothingElse) {
         }
         if (random() % 500 != 0) continue;
         for (const auto& [value, place] : in) {
-          ASSERT_TRUE(table.Find(table.Mix(value), [&](Place p) { return p == place; }));
-          ASSERT_EQ(table.Lookup(table.Mix(value), [&](Place p) { return p == place; }),
-                    PlaceTable::Result::kFound);
+          const auto same = [wanted = place](Place found) { return found == wanted; };
+          ASSERT_TRUE(table.Find(table.Mix(value), same));
+          ASSERT_EQ(table.Lookup(table.Mix(value), same), PlaceTable::Result::kFound);
         }
       }
       int strangers = 0;
