@@ -21,7 +21,7 @@ GrpcMessageReader::Event GrpcMessageReader::Next(std::string_view& input,
   message_ = {};
   if (prefix_size_ < kPrefix) {
     const size_t take = std::min<size_t>(kPrefix - prefix_size_, input.size());
-    std::copy_n(input.data(), take, prefix_ + prefix_size_);
+    std::copy_n(input.begin(), take, prefix_ + prefix_size_);
     prefix_size_ += static_cast<uint8_t>(take);
     input.remove_prefix(take);
     if (prefix_size_ > 0 && prefix_[0] != 0) return Event::kCompressed;

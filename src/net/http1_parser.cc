@@ -23,7 +23,7 @@ constexpr std::array<bool, 256> MakeTokenTable() {
   for (int c = '0'; c <= '9'; ++c) table[static_cast<size_t>(c)] = true;
   for (const char c :
        {'!', '#', '$', '%', '&', '\'', '*', '+', '-', '.', '^', '_', '`', '|', '~'}) {
-    table[static_cast<size_t>(c)] = true;
+    table[static_cast<unsigned char>(c)] = true;
   }
   return table;
 }
@@ -437,7 +437,7 @@ bool Http1Parser::ParseChunkSize(std::string_view line) {
     if (c >= '0' && c <= '9') {
       digit = static_cast<uint64_t>(c - '0');
     } else if ((c | 0x20) >= 'a' && (c | 0x20) <= 'f') {
-      digit = static_cast<uint64_t>((c | 0x20) - 'a' + 10);
+      digit = static_cast<uint64_t>((c | 0x20) - 'a') + 10;
     } else {
       Fail(400, c == ';' ? "chunk extension" : "bad chunk");
       return false;

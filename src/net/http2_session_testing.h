@@ -35,7 +35,7 @@ class Http2SessionTest : public ::testing::Test, public Http2Session::Host {
   Status Exchange(size_t step = SIZE_MAX) {
     while (true) {
       const std::string to_server = client_.Output();
-      const Status received = Receive(to_server, step);
+      Status received = Receive(to_server, step);
       std::string to_client;
       session().Produce(to_client, SIZE_MAX);
       EXPECT_TRUE(client_.Input(to_client));
