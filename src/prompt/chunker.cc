@@ -46,7 +46,8 @@ bool Chunker::Next(std::vector<TextSpan>& chunk) {
   size_t& size = size_ = 0;
   const size_t words_from = std::clamp(passed_ / 8, kWordsFrom, kWordsFromInLongText);
   for (; stretch_ < stretches_.size(); ++stretch_, offset_ = 0) {
-    const auto& [text, ends] = stretches_[stretch_];
+    const TextSpan& text = stretches_[stretch_].text;
+    const std::span<const uint64_t> ends = stretches_[stretch_].ends;
     if (offset_ == text.bytes.size()) continue;
     const auto add = [&](size_t end) {
       chunk.push_back({text.bytes.substr(offset_, end - offset_), text.raw});

@@ -201,9 +201,10 @@ struct Encoder::Impl {
       const auto open = part.is_text ? open_text.OpenPart(part.text) : std::nullopt;
       if (key.size() + raw.size() - (open ? open->bytes.size() : 0) > kMaxShapeKey) return nullptr;
       if (open) {
-        key.append(raw.data(), open->bytes.data());
+        const auto before = static_cast<size_t>(open->bytes.begin() - raw.begin());
+        key += raw.substr(0, before);
         key += '\x01';  // which JSON never holds
-        key.append(open->bytes.data() + open->bytes.size(), raw.data() + raw.size());
+        key += raw.substr(before + open->bytes.size());
         scratch.open.push_back(*open);
       } else {
         key += raw;

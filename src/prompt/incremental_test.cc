@@ -1,5 +1,6 @@
 // Property: what is known of earlier prompts never changes what is said of a later one. The oracle
 // is an encoder without any memory, which takes the full way for every body.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -265,10 +266,10 @@ TEST_P(Incremental, EqualsFullForTextsWithACommonBeginning) {
     const unsigned zeal = round % 4 == 3 ? 20 : 0;
     const std::string own = writer.Content();
     // A cut may fall into a character of several bytes: such bodies are refused.
-    const std::string quoted = writer.Quoted(text + " " + own, zeal);
+    const std::string quoted = writer.Quoted(fmt::format("{} {}", text, own), zeal);
     const std::string special = round % 3 == 0 ? R"(,"add_special_tokens":false)" : "";
-    ExpectEqual(encoder, oracle, Api::kCompletions, R"({"prompt":)" + quoted + special + "}",
-                tally);
+    ExpectEqual(encoder, oracle, Api::kCompletions,
+                fmt::format(R"({{"prompt":{}{}}})", quoted, special), tally);
     ExpectEqual(encoder, oracle, Api::kCompletions,
                 R"({"prompt":[)" + quoted + R"(],"truncate_prompt_tokens":100})", tally);
     if (HasFatalFailure()) return;

@@ -1,5 +1,6 @@
 #include "prompt/plain_body.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <random>
@@ -175,7 +176,8 @@ TEST(JsonScan, FindsTheEndOfAStringWhereverItIs) {
       }
     }
     const std::string before(random() % 70, ' ');
-    const std::string text = before + '"' + inside + "\"" + std::string(random() % 70, ' ');
+    const std::string text =
+        fmt::format(R"({}"{}"{})", before, inside, std::string(random() % 70, ' '));
     JsonScan scan(text);
     scan.Space();
     RawText found;

@@ -20,6 +20,7 @@ constexpr size_t kMinTokensPerKey = 8;  // on average, of those kept
 void FetchAhead(const void* place, size_t lines) {
   const auto first = reinterpret_cast<uintptr_t>(place);
   for (size_t i = 0; i < lines; ++i) {
+    // NOLINTNEXTLINE(performance-no-int-to-ptr)
     __builtin_prefetch(reinterpret_cast<const void*>(first + 64 * i));
   }
 }
