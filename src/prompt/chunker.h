@@ -1,6 +1,6 @@
 // Cuts a text made of stretches into chunks whose tokens do not depend on each other. Each cut
 // depends on little but the text before it, so texts with a common beginning have common chunks.
-// Pure; one thread.
+// Pure; one thread. A copy goes on from where it was made.
 #pragma once
 
 #include <cstddef>
@@ -26,10 +26,17 @@ class Chunker {
 
   // The next chunk, or with false what is left behind the last cut.
   bool Next(std::vector<TextSpan>& chunk);
+  // Instead of it the longest chunk that can be told from the next `limit` bytes to end between
+  // words of one stretch, the one in which those bytes end; false, with nothing taken, where there
+  // is none.
+  bool NextWithin(size_t limit, std::vector<TextSpan>& chunk);
+  size_t bytes_left() const;
 
  private:
+  void Take(size_t end, std::vector<TextSpan>& chunk);
+
   std::span<const Stretch> stretches_;
-  const bool between_words_;
+  bool between_words_;
   size_t stretch_ = 0;
   size_t offset_ = 0;  // in that stretch
   size_t size_ = 0;    // of the last chunk

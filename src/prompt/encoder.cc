@@ -23,6 +23,8 @@ constexpr size_t kMaxShapeTexts = 4096;
 // What a template may print of the time is the same for as long (Tokenizer::ContentRules).
 constexpr int64_t kShapeSeconds = 900;
 constexpr size_t kAnyNew = static_cast<size_t>(-1);
+// Less that two texts have in common is not worth a chunk.
+constexpr size_t kMinFork = 512;
 
 tl::unexpected<Error> TooLong() {
   return Fail(Code::kUnsupported, "a text or a word too long to tokenize");
@@ -111,33 +113,59 @@ struct Encoder::Impl {
     return chunk;
   }
 
+  // The deepest known node that the chunks ahead lead to; goes on behind it.
+  PrefixNodePtr FindKnown(PrefixNodePtr node, Chunker& chunker) const {
+    std::vector<TextSpan>& chunk = ThreadScratch().chunk;
+    for (;;) {
+      Chunker ahead = chunker;
+      PrefixNodePtr next = ahead.Next(chunk) ? trie.Find(node, chunk) : nullptr;
+      if (next == nullptr && node->fork() > 0) {
+        ahead = chunker;
+        if (ahead.NextWithin(node->fork(), chunk)) next = trie.Find(node, chunk);
+      }
+      if (next == nullptr) return node;
+      node = std::move(next);
+      chunker = ahead;
+    }
+  }
+
+  // Whether the chunk ahead of `node` parts from a known one only after much: then `chunk` becomes
+  // what they have in common, as a chunk that more texts may share.
+  static bool Fork(const PrefixNode& node, Chunker& chunker, std::vector<TextSpan>& chunk) {
+    Chunker ahead = chunker;
+    if (!ahead.Next(chunk)) return false;
+    const size_t common = node.CommonBytes(chunk);
+    if (common < kMinFork) return false;
+    ahead = chunker;
+    if (!ahead.NextWithin(common, chunk)) return false;
+    chunker = ahead;
+    node.SetFork(common);
+    return true;
+  }
+
+  Result<PrefixNodePtr> AddChunk(const PrefixNodePtr& node, std::span<const TextSpan> chunk,
+                                 std::string& text) const {
+    WP_RETURN_IF_ERROR(Unescape(chunk, text));
+    WP_TRY(auto encoded, EncodeChunk(text, node->last_word()));
+    return trie.Add(node, chunk, std::move(encoded));
+  }
+
   // The ids of the text that `stretches` make up. Exact: cuts are only made where the tokenizer
   // itself never looks across, and a known chunk is compared byte by byte. kOutOfBounds: more than
   // `max_new_bytes` of the text are not known.
   Result<EncodedPrompt> EncodeStretches(std::span<const Stretch> stretches, bool add_special_tokens,
                                         size_t max_new_bytes) const {
-    std::vector<TextSpan>& chunk = ThreadScratch().chunk;
     Chunker chunker(stretches, between_words);
-    PrefixNodePtr node = add_special_tokens ? special_root : plain_root;
+    PrefixNodePtr node = FindKnown(add_special_tokens ? special_root : plain_root, chunker);
+    const size_t known_tokens = node->parent() == nullptr ? 0 : node->tokens();
+    if (chunker.bytes_left() > max_new_bytes) return Fail(Code::kOutOfBounds, "much text is new");
+    std::vector<TextSpan>& chunk = ThreadScratch().chunk;
     std::string text;
-    size_t bytes_left = 0;
-    for (const Stretch& stretch : stretches) bytes_left += stretch.text.bytes.size();
-    bool known = true;
-    size_t known_tokens = 0;
+    if (Fork(*node, chunker, chunk)) {
+      WP_TRY(node, AddChunk(node, chunk, text));
+    }
     while (chunker.Next(chunk)) {
-      if (known) {
-        if (PrefixNodePtr next = trie.Find(node, chunk)) {
-          node = std::move(next);
-          known_tokens = node->tokens();
-          for (const TextSpan& span : chunk) bytes_left -= span.bytes.size();
-          continue;
-        }
-        if (bytes_left > max_new_bytes) return Fail(Code::kOutOfBounds, "much text is new");
-      }
-      known = false;
-      WP_RETURN_IF_ERROR(Unescape(chunk, text));
-      WP_TRY(auto encoded, EncodeChunk(text, node->last_word()));
-      node = trie.Add(node, chunk, std::move(encoded));
+      WP_TRY(node, AddChunk(node, chunk, text));
     }
     WP_RETURN_IF_ERROR(Unescape(chunk, text));
     WP_TRY(auto rest, EncodeChunk(text, node->last_word()));

@@ -279,6 +279,47 @@ TEST_P(Incremental, EqualsFullForTextsWithACommonBeginning) {
   }
 }
 
+TEST_P(Incremental, EqualsFullForTextsThatPartAnywhere) {
+  const Encoder oracle = MakeEncoder(GetParam(), 0);
+  const Encoder encoder = MakeEncoder(GetParam(), 8 << 20);
+  Writer writer(23);
+  std::string common = R"({"prompt":)" + writer.Quoted(writer.Prose(12'000), 1);
+  common.pop_back();
+  std::vector<size_t> places;
+  for (int i = 0; i < 8; ++i) {
+    size_t place = 100 + writer.Below(common.size() - 100);
+    // Not in the middle of a character or of an escape.
+    while ((common[place] & 0x80) != 0 ||
+           common.substr(place - 6, 6).find('\\') != std::string::npos)
+      ++place;
+    places.push_back(place);
+  }
+  Tally tally;
+  for (int round = 0; round < 80; ++round) {
+    const std::string own = writer.Quoted(writer.Prose(10 + writer.Below(6000)), round % 3);
+    ExpectEqual(encoder, oracle, Api::kCompletions,
+                common.substr(0, places[writer.Below(places.size())]) + own.substr(1) + "}", tally);
+    if (HasFatalFailure()) return;
+  }
+}
+
+TEST(IncrementalForks, WhatTextsHaveInCommonIsKnownFromTheThirdOn) {
+  const Encoder encoder = MakeEncoder("qwen3", 8 << 20);
+  Writer writer(29);
+  const std::string common = writer.Prose(22'000);
+  const size_t tokens = TestTokenizer("qwen3")->Encode(common, false)->size();
+  std::vector<size_t> known;
+  for (int round = 0; round < 4; ++round) {
+    const auto prompts = encoder.Encode(
+        Api::kCompletions, R"({"prompt":)" + writer.Quoted(common + writer.Prose(6000), 0) + "}");
+    known.push_back(prompts->front().known_tokens());
+  }
+  EXPECT_EQ(known[0], 0u);
+  EXPECT_LT(known[1], tokens - 50);
+  EXPECT_GT(known[2], tokens - 50);
+  EXPECT_EQ(known[2], known[3]);
+}
+
 TEST(IncrementalThreads, ShareOneEncoderThatForgets) {
   const Encoder oracle = MakeEncoder("qwen3", 0);
   const Encoder encoder = MakeEncoder("qwen3", 100'000);

@@ -138,6 +138,31 @@ void PrefixNode::SetLatest(const std::shared_ptr<const PrefixNode>& child) const
   latest_text_.store(child->bytes_.data(), std::memory_order_relaxed);
 }
 
+void PrefixNode::SetFork(size_t bytes) const {
+  fork_.store(static_cast<uint32_t>(std::min<size_t>(bytes, UINT32_MAX)),
+              std::memory_order_relaxed);
+}
+
+size_t PrefixNode::CommonBytes(std::span<const TextSpan> chunk) const {
+  PrefixNodePtr child;
+  {
+    MutexLock lock(mutex_);
+    child = latest_.lock();
+  }
+  if (child == nullptr) return 0;
+  size_t common = 0;
+  for (size_t i = 0; i < std::min(chunk.size(), child->stretches_.size()); ++i) {
+    const Stretch& stretch = child->stretches_[i];
+    if (chunk[i].raw != stretch.raw) break;
+    const std::string_view theirs = std::string_view(child->bytes_).substr(common, stretch.size);
+    const std::string_view ours = chunk[i].bytes;
+    const auto parted = std::mismatch(ours.begin(), ours.end(), theirs.begin(), theirs.end());
+    common += static_cast<size_t>(parted.first - ours.begin());
+    if (parted.first != ours.end() || parted.second != theirs.end()) break;
+  }
+  return common;
+}
+
 // Blocks over ids that come in pieces.
 class ChainKeys {
  public:

@@ -58,6 +58,12 @@ class PrefixNode {
   // From the root to `this`.
   std::vector<const PrefixNode*> Path() const;
 
+  // So many bytes behind this chunk, texts that had more in common were seen to part; 0: none were.
+  size_t fork() const { return fork_.load(std::memory_order_relaxed); }
+  void SetFork(size_t bytes) const;
+  // How many of the leading bytes of `chunk` stand at the start of the child asked for last.
+  size_t CommonBytes(std::span<const TextSpan> chunk) const;
+
  private:
   friend class PrefixTrie;
   friend class ChainKeys;
@@ -113,6 +119,7 @@ class PrefixNode {
   // Where that child and its text are, to be fetched ahead; never read through.
   mutable std::atomic<const void*> latest_place_{nullptr};
   mutable std::atomic<const void*> latest_text_{nullptr};
+  mutable std::atomic<uint32_t> fork_{0};
 
   // The trie's own.
   mutable std::atomic<uint64_t> used_{0};
