@@ -22,15 +22,63 @@ PlaceTable::PlaceTable(Arena& arena, uint32_t shards)
   WP_CHECK((shards & (shards - 1)) == 0);
 }
 
-void PlaceTable::Put(uint64_t range, uint64_t slot) const {
-  uint64_t at = Home(slot >> (kRunBits + kOffsetBits), range);
-  for (;; at = at + 1 == BucketsOf(range) ? 0 : at + 1) {
-    uint64_t* slots = Bucket(range, at);
-    const uint32_t empty = EqualTo(slots, 0);
-    if (empty == 0) continue;
-    Save(slots + std::countr_zero(empty), slot);
-    return;
+// Readers stay out while a shard's version is odd.
+class PlaceTable::Moving {
+ public:
+  explicit Moving(Shard& shard) : shard_(shard) {
+    shard.version = shard.version + 1;
+    std::atomic_thread_fence(std::memory_order_release);
   }
+  ~Moving() { shard_.version.atomic().store(shard_.version + 1, std::memory_order_release); }
+  Moving(const Moving&) = delete;
+  Moving& operator=(const Moving&) = delete;
+
+ private:
+  Shard& shard_;
+};
+
+// The last slot has the lowest bit: PrefetchMore looks at that one.
+void PlaceTable::CountPassed(uint64_t* slots, int more) {
+  uint32_t passed = 0;
+  for (uint32_t i = 0; i < kSlots; ++i) passed = passed << 1 | (Load(slots + i) & kMark);
+  if (passed == kMostPassed) return;
+  passed += static_cast<uint32_t>(more);
+  for (uint32_t i = kSlots; i-- > 0; passed >>= 1) {
+    Save(slots + i, (Load(slots + i) & ~kMark) | (passed & 1));
+  }
+}
+
+void PlaceTable::Put(Shard& shard, uint64_t tag, Place place) const {
+  const uint64_t range = shard.range;
+  const auto put = [&](uint64_t* slots, uint32_t empty) {
+    uint64_t* slot = slots + std::countr_zero(empty);
+    Save(slot, Pack(tag, place) | (Load(slot) & kMark));
+    ++shard.count;
+  };
+  uint64_t at = Home(tag, range);
+  uint64_t* slots = Bucket(range, at);
+  if (const uint32_t empty = EqualTo(slots, 0); empty != 0) return put(slots, empty);
+  const Moving moving(shard);
+  for (;;) {
+    CountPassed(slots, 1);
+    at = at + 1 == BucketsOf(range) ? 0 : at + 1;
+    slots = Bucket(range, at);
+    if (const uint32_t empty = EqualTo(slots, 0); empty != 0) return put(slots, empty);
+  }
+}
+
+bool PlaceTable::InsertFar(Shard& shard, uint64_t tag, Place place) {
+  const uint64_t range = shard.range;
+  const uint32_t buckets = BucketsOf(range);
+  uint64_t at = Home(tag, range);
+  for (uint32_t steps = 0; steps < buckets; ++steps) {
+    const uint64_t* slots = Bucket(range, at);
+    if (Alike(slots, tag) != 0) return false;
+    if (!Passed(slots)) break;
+    at = at + 1 == buckets ? 0 : at + 1;
+  }
+  Put(shard, tag, place);
+  return true;
 }
 
 bool PlaceTable::Resize(Shard& shard, uint32_t buckets) {
@@ -50,22 +98,22 @@ bool PlaceTable::Resize(Shard& shard, uint32_t buckets) {
     const uint64_t* slots = Bucket(old, 0);
     for (uint64_t i = 0; i < uint64_t{BucketsOf(old)} * kSlots; ++i) {
       if (i % kSlots == 0) __builtin_prefetch(slots + i + 8 * kSlots);
-      const uint64_t slot = Load(slots + i);
-      uint64_t at = Home(slot >> (kRunBits + kOffsetBits), range);
+      const uint64_t slot = Load(slots + i) & ~kMark;
+      uint64_t at = Home(slot >> kTagShift, range);
       if (in[at] == kSlots) {
         if (slot == 0) continue;
-        while (in[at] == kSlots) at = at + 1 == buckets ? 0 : at + 1;
+        for (; in[at] == kSlots; at = at + 1 == buckets ? 0 : at + 1) {
+          CountPassed(words + at * kSlots, 1);
+        }
       }
       Save(slot == 0 ? &nowhere : words + at * kSlots + in[at], slot);
       in[at] = static_cast<uint8_t>(in[at] + (slot == 0 ? 0 : 1));
     }
   }
-  shard.version = shard.version + 1;
-  std::atomic_thread_fence(std::memory_order_release);
+  const Moving moving(shard);
   shard.range = range;
   // The old slots may be overwritten from now on.
   if (old != 0) arena_.Free(RefOf(old), BucketsOf(old));
-  shard.version.atomic().store(shard.version + 1, std::memory_order_release);
   return true;
 }
 
@@ -75,8 +123,7 @@ bool PlaceTable::Insert(uint64_t mixed, Place place) {
   if (shard.count >= LimitOf(id, shard.range)) {
     if (!Resize(shard, RoundUp(BucketsOf(shard.range) + 1))) return false;
   }
-  Put(shard.range, Pack(TagOf(mixed), place));
-  ++shard.count;
+  Put(shard, TagOf(mixed), place);
   return true;
 }
 
@@ -86,49 +133,30 @@ bool PlaceTable::Erase(uint64_t mixed, Place place) {
   const uint64_t range = shard.range;
   const uint32_t buckets = BucketsOf(range);
   if (buckets == 0) return false;
-  const uint64_t wanted = Pack(TagOf(mixed), place);
-  // The bucket that has it, and whether it is full: only then something may have gone past it.
-  uint64_t* gap = nullptr;
-  uint64_t at = Home(TagOf(mixed), range);
-  bool full = true;
-  for (uint32_t steps = 0; gap == nullptr; at = at + 1 == buckets ? 0 : at + 1) {
-    uint64_t* slots = Bucket(range, at);
-    const uint32_t found = EqualTo(slots, wanted);
-    if (found != 0) gap = slots + std::countr_zero(found);
-    full = EqualTo(slots, 0) == 0;
-    if (gap != nullptr) break;
-    if (!full || ++steps == buckets) return false;
+  const uint64_t home = Home(TagOf(mixed), range), wanted = Pack(TagOf(mixed), place);
+  const auto next = [&](uint64_t at) { return at + 1 == buckets ? 0 : at + 1; };
+  uint64_t at = home;
+  uint64_t* slots = Bucket(range, at);
+  uint32_t found = EqualTo(slots, wanted);
+  for (uint32_t steps = 0; found == 0; found = EqualTo(slots, wanted)) {
+    if (!Passed(slots) || ++steps == buckets) return false;
+    at = next(at);
+    slots = Bucket(range, at);
+  }
+  uint64_t* slot = slots + std::countr_zero(found);
+  if (at == home) {
+    Save(slot, Load(slot) & kMark);
+  } else {
+    const Moving moving(shard);
+    Save(slot, Load(slot) & kMark);
+    for (uint64_t passed = home; passed != at; passed = next(passed)) {
+      CountPassed(Bucket(range, passed), -1);
+    }
   }
   if (--shard.count < LimitOf(id, range) / 4) {
     const uint32_t smaller = shard.count == 0 ? 0 : RoundUp(shard.count / 4 + 1);
-    if (smaller < buckets) {
-      Save(gap, 0);
-      if (Resize(shard, smaller)) return true;
-    }
+    if (smaller < buckets) Resize(shard, smaller);
   }
-  if (!full) {
-    Save(gap, 0);
-    return true;
-  }
-  shard.version = shard.version + 1;
-  std::atomic_thread_fence(std::memory_order_release);
-  // What went past the bucket that has a gap now moves up into it, which leaves the next gap.
-  uint64_t hole = at;
-  for (uint32_t steps = 0; full && steps < buckets; ++steps) {
-    at = at + 1 == buckets ? 0 : at + 1;
-    uint64_t* slots = Bucket(range, at);
-    const uint32_t taken = ~EqualTo(slots, 0) & 0xff;
-    full = taken == 0xff;
-    const uint32_t move =
-        taken & (hole < at ? ~Between(slots, range, hole, at) : Between(slots, range, at, hole));
-    if (move == 0) continue;
-    uint64_t* moving = slots + std::countr_zero(move);
-    Save(gap, Load(moving));
-    gap = moving;
-    hole = at;
-  }
-  Save(gap, 0);
-  shard.version.atomic().store(shard.version + 1, std::memory_order_release);
   return true;
 }
 

@@ -1,10 +1,12 @@
 // Hash value -> places in runs: the index's only tables (engine hashes, first keys of runs).
 //
-// Open addressing in shards of buckets, a cache line of 8 slots {24-bit tag, 27-bit run, 13-bit
-// offset} each; what does not fit into its bucket goes into the next that has room. A slot's bucket
-// follows from its tag, so a shard grows by one sweep over its own slots, without looking at what
-// they stand for; shards are small and grow at different times, so growth is never a stall. What a
-// slot names has to be verified by the caller.
+// Open addressing in shards of buckets, a cache line of 8 slots {23-bit tag, 27-bit run, 13-bit
+// offset, mark} each; what does not fit into its bucket goes into the next that has room. The marks
+// of a bucket are the bits of a count: how many went past it. So a search knows where to end, and
+// nothing has to move when something is erased. A slot's bucket follows from its tag, so a shard
+// grows by one sweep over its own slots, without looking at what they stand for; shards are small
+// and grow at different times, so growth is never a stall. What a slot names has to be verified by
+// the caller.
 //
 // Changed under the index's writer lock; Lookup runs beside a writer.
 #pragma once
@@ -43,20 +45,32 @@ class PlaceTable {
     __builtin_prefetch(Bucket(range, Home(TagOf(mixed), range)));
   }
 
-  // Some steps after Prefetch: the next bucket, too, when the first one looks full.
+  // Some steps after Prefetch: the next bucket, too, when the first one looks full or something
+  // went past it.
   void PrefetchMore(uint64_t mixed) const {
     const uint64_t range = shards_[ShardOf(mixed)].range;
     if (range == 0) return;
     const uint64_t* slots = Bucket(range, Home(TagOf(mixed), range));
-    if (Load(slots + kSlots - 1) != 0) __builtin_prefetch(slots + kSlots);
+    __builtin_prefetch(slots + (Load(slots + kSlots - 1) != 0 ? kSlots : 0));
   }
 
   // Writer: calls `each(place)` for every slot that may be of `mixed` until it returns true.
   template <typename Each>
   bool Find(uint64_t mixed, Each each) const {
-    bool found = false;
-    Probe(shards_[ShardOf(mixed)].range, mixed, [&](Place place) { return found = each(place); });
-    return found;
+    const uint64_t range = shards_[ShardOf(mixed)].range;
+    const uint32_t buckets = BucketsOf(range);
+    if (buckets == 0) return false;
+    const uint64_t tag = TagOf(mixed);
+    uint64_t at = Home(tag, range);
+    for (uint32_t steps = 0; steps < buckets; ++steps) {
+      const uint64_t* slots = Bucket(range, at);
+      for (uint32_t alike = Alike(slots, tag); alike != 0; alike &= alike - 1) {
+        if (each(PlaceOf(Load(slots + std::countr_zero(alike))))) return true;
+      }
+      if (!Passed(slots)) return false;
+      if (++at == buckets) at = 0;
+    }
+    return false;
   }
 
   enum class Result { kFound, kAbsent, kBusy };
@@ -84,17 +98,16 @@ class PlaceTable {
     const uint64_t range = shard.range;
     if (shard.count >= LimitOf(id, range)) return false;
     const uint64_t tag = TagOf(mixed);
-    for (uint64_t at = Home(tag, range);; at = at + 1 == BucketsOf(range) ? 0 : at + 1) {
-      uint64_t* slots = Bucket(range, at);
-      const uint32_t empty = EqualTo(slots, 0);
-      if ((Alike(slots, tag) & ~empty) != 0) return false;
-      if (empty == 0) continue;  // there is room somewhere
-      Save(slots + std::countr_zero(empty), Pack(tag, place));
-      ++shard.count;
-      return true;
-    }
+    uint64_t* slots = Bucket(range, Home(tag, range));
+    const uint32_t empty = EqualTo(slots, 0);
+    if (empty == 0 || Passed(slots)) return InsertFar(shard, tag, place);
+    if (Alike(slots, tag) != 0) return false;
+    uint64_t* slot = slots + std::countr_zero(empty);
+    Save(slot, Pack(tag, place));
+    ++shard.count;
+    return true;
   }
-  // Erases if nothing else has to move for it.
+  // Erases what is in its own bucket.
   bool EraseAlone(uint64_t mixed, Place place) {
     const uint32_t id = ShardOf(mixed);
     Shard& shard = shards_[id];
@@ -103,8 +116,9 @@ class PlaceTable {
     const uint64_t tag = TagOf(mixed);
     uint64_t* slots = Bucket(range, Home(tag, range));
     const uint32_t found = EqualTo(slots, Pack(tag, place));
-    if (found == 0 || EqualTo(slots, 0) == 0) return false;
-    Save(slots + std::countr_zero(found), 0);
+    if (found == 0) return false;
+    uint64_t* slot = slots + std::countr_zero(found);
+    Save(slot, Load(slot) & kMark);
     --shard.count;
     return true;
   }
@@ -117,8 +131,11 @@ class PlaceTable {
     Field<uint32_t> version;  // odd while slots move
     uint32_t count = 0;
   };
-  static constexpr uint32_t kTagBits = 64 - kRunBits - kOffsetBits;
-  static constexpr uint32_t kSlots = Arena::kUnitWords;  // of a bucket
+  static constexpr uint64_t kMark = 1;
+  static constexpr uint32_t kTagBits = 63 - kRunBits - kOffsetBits;
+  static constexpr uint32_t kTagShift = 64 - kTagBits;
+  static constexpr uint32_t kSlots = Arena::kUnitWords;        // of a bucket
+  static constexpr uint32_t kMostPassed = (1u << kSlots) - 1;  // and no longer counted
 
   static Arena::Ref RefOf(uint64_t range) { return static_cast<Arena::Ref>(range >> 32); }
   static uint32_t BucketsOf(uint64_t range) { return static_cast<uint32_t>(range); }
@@ -132,11 +149,12 @@ class PlaceTable {
     return (tag * BucketsOf(range)) >> kTagBits;
   }
   static uint64_t Pack(uint64_t tag, Place place) {
-    return tag << (kRunBits + kOffsetBits) | uint64_t{place.run} << kOffsetBits | place.offset;
+    return tag << kTagShift | uint64_t{place.run} << (kOffsetBits + 1) |
+           uint64_t{place.offset} << 1;
   }
   static Place PlaceOf(uint64_t slot) {
-    return {static_cast<RunId>(slot >> kOffsetBits) & ((1u << kRunBits) - 1),
-            static_cast<uint32_t>(slot) & (kMaxRunBlocks - 1)};
+    return {static_cast<RunId>(slot >> (kOffsetBits + 1)) & ((1u << kRunBits) - 1),
+            static_cast<uint32_t>(slot >> 1) & (kMaxRunBlocks - 1)};
   }
   uint32_t ShardOf(uint64_t mixed) const {
     return static_cast<uint32_t>(mixed >> 40) & (static_cast<uint32_t>(shards_.size()) - 1);
@@ -145,13 +163,16 @@ class PlaceTable {
     return arena_.Words(RefOf(range) + static_cast<Arena::Ref>(bucket));
   }
 
-  // Writer only: a bit per slot of a bucket.
+  // Writer only. EqualTo and Alike: a bit per slot of a bucket; the former whatever its mark.
 #ifdef __SSE2__
+  static __m128i PairOf(const uint64_t* slots, int pair) {
+    return _mm_load_si128(reinterpret_cast<const __m128i*>(slots) + pair);
+  }
   static uint32_t EqualTo(const uint64_t* slots, uint64_t value) {
-    const auto* pairs = reinterpret_cast<const __m128i*>(slots);
-    const __m128i wanted = _mm_set1_epi64x(static_cast<int64_t>(value));
+    const __m128i mark = _mm_set1_epi64x(kMark);
+    const __m128i wanted = _mm_set1_epi64x(static_cast<int64_t>(value | kMark));
     const auto halves = [&](int pair) {
-      return _mm_cmpeq_epi32(_mm_load_si128(pairs + pair), wanted);
+      return _mm_cmpeq_epi32(_mm_or_si128(PairOf(slots, pair), mark), wanted);
     };
     // A byte per half of a slot.
     const __m128i bytes = _mm_packs_epi16(_mm_packs_epi32(halves(0), halves(1)),
@@ -161,57 +182,46 @@ class PlaceTable {
         0xff);
   }
   static uint32_t Alike(const uint64_t* slots, uint64_t tag) {
-    const auto* pairs = reinterpret_cast<const __m128i*>(slots);
     const __m128i wanted = _mm_set1_epi32(static_cast<int32_t>(tag));
     const auto tags = [&](int pair) {
       const auto shifted = [&](int at) {
-        return _mm_castsi128_ps(_mm_srli_epi64(_mm_load_si128(pairs + at), kRunBits + kOffsetBits));
+        return _mm_castsi128_ps(_mm_srli_epi64(PairOf(slots, at), kTagShift));
       };
       return _mm_cmpeq_epi32(
           _mm_castps_si128(_mm_shuffle_ps(shifted(pair), shifted(pair + 1), 0x88)), wanted);
     };
     const __m128i words = _mm_packs_epi32(tags(0), tags(2));
-    return static_cast<uint32_t>(_mm_movemask_epi8(_mm_packs_epi16(words, words)) & 0xff);
+    const auto alike =
+        static_cast<uint32_t>(_mm_movemask_epi8(_mm_packs_epi16(words, words)) & 0xff);
+    return tag != 0 ? alike : alike & ~EqualTo(slots, 0);
   }
-  // Whose homes lie behind `from`, up to `to`.
-  static uint32_t Between(const uint64_t* slots, uint64_t range, uint64_t from, uint64_t to) {
-    const auto* pairs = reinterpret_cast<const __m128i*>(slots);
-    const __m128i buckets = _mm_set1_epi64x(BucketsOf(range));
-    const __m128i above = _mm_set1_epi32(static_cast<int32_t>(from));
-    const __m128i most = _mm_set1_epi32(static_cast<int32_t>(to));
-    const auto inside = [&](int pair) {
-      const auto homes = [&](int at) {
-        const __m128i tags = _mm_srli_epi64(_mm_load_si128(pairs + at), kRunBits + kOffsetBits);
-        return _mm_castsi128_ps(_mm_srli_epi64(_mm_mul_epu32(tags, buckets), kTagBits));
-      };
-      const __m128i home = _mm_castps_si128(_mm_shuffle_ps(homes(pair), homes(pair + 1), 0x88));
-      return _mm_andnot_si128(_mm_cmpgt_epi32(home, most), _mm_cmpgt_epi32(home, above));
-    };
-    const __m128i words = _mm_packs_epi32(inside(0), inside(2));
-    return static_cast<uint32_t>(_mm_movemask_epi8(_mm_packs_epi16(words, words)) & 0xff);
+  // Whether something went past the bucket.
+  static bool Passed(const uint64_t* slots) {
+    const __m128i marks = _mm_or_si128(_mm_or_si128(PairOf(slots, 0), PairOf(slots, 1)),
+                                       _mm_or_si128(PairOf(slots, 2), PairOf(slots, 3)));
+    return _mm_movemask_pd(_mm_castsi128_pd(_mm_slli_epi64(marks, 63))) != 0;
   }
 #else
-  static uint32_t Between(const uint64_t* slots, uint64_t range, uint64_t from, uint64_t to) {
-    uint32_t mask = 0;
-    for (uint32_t i = 0; i < kSlots; ++i) {
-      const uint64_t home = Home(slots[i] >> (kRunBits + kOffsetBits), range);
-      mask |= uint32_t{from < home && home <= to} << i;
-    }
-    return mask;
-  }
   static uint32_t EqualTo(const uint64_t* slots, uint64_t value) {
     uint32_t mask = 0;
-    for (uint32_t i = 0; i < kSlots; ++i) mask |= uint32_t{slots[i] == value} << i;
+    for (uint32_t i = 0; i < kSlots; ++i)
+      mask |= uint32_t{(slots[i] | kMark) == (value | kMark)} << i;
     return mask;
   }
   static uint32_t Alike(const uint64_t* slots, uint64_t tag) {
     uint32_t mask = 0;
     for (uint32_t i = 0; i < kSlots; ++i) {
-      mask |= uint32_t{slots[i] >> (kRunBits + kOffsetBits) == tag} << i;
+      mask |= uint32_t{slots[i] > kMark && slots[i] >> kTagShift == tag} << i;
     }
     return mask;
   }
+  static bool Passed(const uint64_t* slots) {
+    uint64_t marks = 0;
+    for (uint32_t i = 0; i < kSlots; ++i) marks |= slots[i];
+    return (marks & kMark) != 0;
+  }
 #endif
+  static void CountPassed(uint64_t* slots, int more);
 
   template <typename Each>
   void Probe(uint64_t range, uint64_t mixed, Each each) const {
@@ -221,22 +231,21 @@ class PlaceTable {
     uint64_t at = Home(tag, range);
     for (uint32_t steps = 0; steps < buckets; ++steps) {
       const uint64_t* slots = Bucket(range, at);
-      bool full = true;
+      uint64_t marks = 0;
       for (uint32_t i = 0; i < kSlots; ++i) {
         const uint64_t slot = Load(slots + i);
-        if (slot == 0) {
-          full = false;
-        } else if (slot >> (kRunBits + kOffsetBits) == tag && each(PlaceOf(slot))) {
-          return;
-        }
+        marks |= slot;
+        if (slot >> kTagShift == tag && slot > kMark && each(PlaceOf(slot))) return;
       }
-      if (!full) return;
+      if ((marks & kMark) == 0) return;
       if (++at == buckets) at = 0;
     }
   }
 
+  class Moving;
   bool Resize(Shard& shard, uint32_t buckets);
-  void Put(uint64_t range, uint64_t slot) const;
+  bool InsertFar(Shard& shard, uint64_t tag, Place place);
+  void Put(Shard& shard, uint64_t tag, Place place) const;
 
   const uint64_t seed_;
   Arena& arena_;
