@@ -1,5 +1,6 @@
 #include "prompt/encoder.h"
 
+#include <algorithm>
 #include <ctime>
 #include <optional>
 #include <utility>
@@ -150,28 +151,53 @@ struct Encoder::Impl {
     return trie.Add(node, chunk, std::move(encoded));
   }
 
-  // The ids of the text that `stretches` make up. Exact: cuts are only made where the tokenizer
+  // What the chunks of a text came to.
+  struct Walked {
+    PrefixNodePtr node;  // of the last one
+    size_t known_tokens = 0;
+    size_t new_bytes = 0;
+  };
+
+  // Up to the last chunk, whatever is left then. Exact: cuts are only made where the tokenizer
   // itself never looks across, and a known chunk is compared byte by byte. kOutOfBounds: more than
   // `max_new_bytes` of the text are not known.
-  Result<EncodedPrompt> EncodeStretches(std::span<const Stretch> stretches, bool add_special_tokens,
-                                        size_t max_new_bytes) const {
-    Chunker chunker(stretches, between_words);
+  Result<Walked> WalkChunks(Chunker& chunker, bool add_special_tokens, size_t max_new_bytes,
+                            std::vector<TextSpan>& chunk, std::string& text) const {
     PrefixNodePtr node = FindKnown(add_special_tokens ? special_root : plain_root, chunker);
     const size_t known_tokens = node->parent() == nullptr ? 0 : node->tokens();
     if (chunker.bytes_left() > max_new_bytes) return Fail(Code::kOutOfBounds, "much text is new");
+    size_t new_bytes = 0;
+    for (bool more = Fork(*node, chunker, chunk) || chunker.Next(chunk); more;
+         more = chunker.Next(chunk)) {
+      WP_TRY(node, AddChunk(node, chunk, text));
+      for (const TextSpan& span : chunk) new_bytes += span.bytes.size();
+    }
+    return Walked{std::move(node), known_tokens, new_bytes};
+  }
+
+  // The ids of the text that `stretches` make up; kOutOfBounds as above.
+  Result<EncodedPrompt> EncodeStretches(std::span<const Stretch> stretches, bool add_special_tokens,
+                                        size_t max_new_bytes) const {
+    Chunker chunker(stretches, between_words);
     std::vector<TextSpan>& chunk = ThreadScratch().chunk;
     std::string text;
-    if (Fork(*node, chunker, chunk)) {
-      WP_TRY(node, AddChunk(node, chunk, text));
-    }
-    while (chunker.Next(chunk)) {
-      WP_TRY(node, AddChunk(node, chunk, text));
-    }
+    WP_TRY(auto walked, WalkChunks(chunker, add_special_tokens, max_new_bytes, chunk, text));
     WP_RETURN_IF_ERROR(Unescape(chunk, text));
-    WP_TRY(auto rest, EncodeChunk(text, node->last_word()));
+    WP_TRY(auto rest, EncodeChunk(text, walked.node->last_word()));
     if (add_special_tokens && !added->after.empty())
       rest.ids.insert(rest.ids.end(), added->after.begin(), added->after.end());
-    return EncodedPrompt(std::move(node), known_tokens, std::move(rest.ids), std::move(text));
+    return EncodedPrompt(std::move(walked.node), walked.known_tokens, std::move(rest.ids),
+                         std::move(text));
+  }
+
+  // Makes the chunks of a text that goes on known: those that end in it whatever comes. How many
+  // bytes were not before.
+  size_t LearnStretches(std::span<const Stretch> stretches, bool add_special_tokens) const {
+    Chunker chunker(stretches, between_words);
+    std::string text;
+    const auto walked =
+        WalkChunks(chunker, add_special_tokens, kAnyNew, ThreadScratch().chunk, text);
+    return walked ? walked->new_bytes : 0;
   }
 
   static Status Unescape(std::span<const TextSpan> chunk, std::string& text) {
@@ -217,8 +243,8 @@ struct Encoder::Impl {
 
   // The shape of a plain chat body, from the cache or, if it is no larger than `max_new_bytes`,
   // made now, and in `scratch` the texts for its gaps; null when the body has to be rendered as it
-  // is.
-  ShapePtr ShapeOf(const PlainBody& body, size_t max_new_bytes, Scratch& scratch) const {
+  // is. `keep`: others will have it too.
+  ShapePtr ShapeOf(const PlainBody& body, size_t max_new_bytes, bool keep, Scratch& scratch) const {
     const int64_t now = options.now ? options.now() : static_cast<int64_t>(std::time(nullptr));
     if (now < 0) return nullptr;
     std::string& key = scratch.key;
@@ -254,7 +280,7 @@ struct Encoder::Impl {
       }
     }
     ShapePtr shape = MakeShape(*tokenizer, stand_in, texts, now);
-    shapes.Put(key, shape);
+    if (keep) shapes.Put(key, shape);
     return shape;
   }
 
@@ -266,12 +292,14 @@ struct Encoder::Impl {
     return std::nullopt;
   }
 
-  std::optional<EncodedPrompt> EncodePlainChat(const PlainBody& body, size_t max_new_bytes) const {
-    if (!caches || body.texts == 0) return std::nullopt;
-    Scratch& scratch = ThreadScratch();
-    const ShapePtr shape = ShapeOf(body, max_new_bytes, scratch);
-    if (shape == nullptr || shape->truncate_to > 0) return std::nullopt;
-    if (shape->add_special_tokens && !added) return std::nullopt;
+  // The shape of a plain chat body as ShapeOf gives it, and in `scratch` the stretches of its text;
+  // null also where it cannot be put together from them.
+  ShapePtr StretchesOf(const PlainBody& body, size_t max_new_bytes, bool keep,
+                       Scratch& scratch) const {
+    if (!caches || body.texts == 0) return nullptr;
+    ShapePtr shape = ShapeOf(body, max_new_bytes, keep, scratch);
+    if (shape == nullptr || shape->truncate_to > 0) return nullptr;
+    if (shape->add_special_tokens && !added) return nullptr;
     auto& stretches = scratch.stretches;
     stretches.clear();
     size_t bytes = 0;
@@ -283,21 +311,53 @@ struct Encoder::Impl {
       const RawText& text = scratch.open[shape->gaps[i]];
       stretches.push_back({{text.bytes, text.escaped}, {}});
       bytes += text.bytes.size();
-      if (bytes > kMaxTextBytes) return std::nullopt;
+      if (bytes > kMaxTextBytes) return nullptr;
     }
-    auto prompt = EncodeStretches(stretches, shape->add_special_tokens, max_new_bytes);
+    return shape;
+  }
+
+  std::optional<EncodedPrompt> EncodePlainChat(const PlainBody& body, size_t max_new_bytes) const {
+    Scratch& scratch = ThreadScratch();
+    const ShapePtr shape = StretchesOf(body, max_new_bytes, /*keep=*/true, scratch);
+    if (shape == nullptr) return std::nullopt;
+    auto prompt = EncodeStretches(scratch.stretches, shape->add_special_tokens, max_new_bytes);
     if (!prompt) return std::nullopt;
     return std::move(*prompt);
   }
 
-  std::optional<EncodedPrompt> EncodePlainText(const PlainBody& body, size_t max_new_bytes) const {
+  // The last text may go on, and whatever a template sets behind it is not known yet.
+  size_t LearnChat(const PlainBody& begun) const {
+    Scratch& scratch = ThreadScratch();
+    const ShapePtr shape = StretchesOf(begun, kAnyNew, /*keep=*/false, scratch);
+    if (shape == nullptr) return 0;
+    const auto last = std::find(shape->gaps.begin(), shape->gaps.end(), scratch.open.size() - 1);
+    if (last == shape->gaps.end()) return 0;
+    const auto stretches = static_cast<size_t>(last - shape->gaps.begin()) * 2 + 2;
+    return LearnStretches(std::span(scratch.stretches).first(stretches), shape->add_special_tokens);
+  }
+
+  bool CutsPlainText(const PlainBody& body) const {
+    return caches && between_words && (!body.add_special_tokens || added) &&
+           body.parts.front().text.bytes.size() <= kMaxTextBytes;
+  }
+
+  static Stretch TextOf(const PlainBody& body) {
     const RawText& text = body.parts.front().text;
-    if (!caches || !between_words || text.bytes.size() > kMaxTextBytes) return std::nullopt;
-    if (body.add_special_tokens && !added) return std::nullopt;
-    const Stretch whole{{text.bytes, text.escaped}, {}};
+    return {{text.bytes, text.escaped}, {}};
+  }
+
+  std::optional<EncodedPrompt> EncodePlainText(const PlainBody& body, size_t max_new_bytes) const {
+    if (!CutsPlainText(body)) return std::nullopt;
+    const Stretch whole = TextOf(body);
     auto prompt = EncodeStretches(std::span(&whole, 1), body.add_special_tokens, max_new_bytes);
     if (!prompt) return std::nullopt;
     return std::move(*prompt);
+  }
+
+  size_t LearnText(const PlainBody& begun) const {
+    if (!CutsPlainText(begun)) return 0;
+    const Stretch whole = TextOf(begun);
+    return LearnStretches(std::span(&whole, 1), begun.add_special_tokens);
   }
 
   Result<std::vector<EncodedPrompt>> EncodeChat(std::string_view body) const {
@@ -355,6 +415,11 @@ std::optional<std::vector<EncodedPrompt>> Encoder::EncodeKnown(Api api, const Pl
   auto prompt = impl_->EncodePlain(api, plain, max_new_bytes);
   if (!prompt) return std::nullopt;
   return One(std::move(*prompt));
+}
+
+size_t Encoder::Learn(Api api, const PlainBody& begun) const {
+  if (api == Api::kChatCompletions) return impl_->LearnChat(begun);
+  return api == Api::kCompletions ? impl_->LearnText(begun) : 0;
 }
 
 const Tokenizer& Encoder::tokenizer() const {

@@ -49,6 +49,10 @@ class Encoder {
   // were never met before, and where the body has to go the full way.
   std::optional<std::vector<EncodedPrompt>> EncodeKnown(Api api, const PlainBody& plain,
                                                         size_t max_new_bytes) const;
+  // Prepares for a body that begins as `begun` does (begun_body.h; its last text may go on): what
+  // of the text is sure to be cut into tokens as it stands is known from now on. How many bytes of
+  // it were not before.
+  size_t Learn(Api api, const PlainBody& begun) const;
   const Tokenizer& tokenizer() const;
 
  private:

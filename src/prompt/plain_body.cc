@@ -205,7 +205,7 @@ class Reader {
       return true;
     }
     if (!Once(kContent)) return false;
-    kept_ = start;
+    kept_ = static_cast<size_t>(start - body_.data());
     if (!scan_.Take('[')) return false;
     do {
       scan_.Space();
@@ -213,15 +213,16 @@ class Reader {
       scan_.Space();
     } while (scan_.Take(','));
     if (!scan_.Take(']')) return false;
-    Emit(Between(kept_, scan_.at()));
+    Emit(body_.substr(kept_, static_cast<size_t>(scan_.at() - body_.data()) - kept_));
     return true;
   }
 
   // Sets a text apart from the bytes around it, which keep its quotes.
   void CutOut(const RawText& text) {
-    Emit(Between(kept_, text.bytes.data()));
+    const auto start = static_cast<size_t>(text.bytes.data() - body_.data());
+    Emit(body_.substr(kept_, start - kept_));
     EmitText(text);
-    kept_ = text.bytes.data() + text.bytes.size();
+    kept_ = start + text.bytes.size();
   }
 
   bool ReadMessage() {
@@ -308,7 +309,7 @@ class Reader {
   PlainBody& out_;
   const bool is_chat_;
   uint32_t seen_ = 0;
-  const char* kept_ = nullptr;
+  size_t kept_ = 0;  // of the body, what is not in a part yet begins here
   std::optional<uint64_t> max_tokens_;
   std::optional<uint64_t> max_completion_tokens_;
 };
