@@ -16,6 +16,7 @@
 #include "app/version.h"
 #include "base/log.h"
 #include "base/pool.h"
+#include "base/thread.h"
 #include "base/units.h"
 #include "config/endpoint_picker_config.h"
 #include "events/manager.h"
@@ -370,6 +371,7 @@ Result<std::unique_ptr<ServeInstance>> ServeInstance::Create(const ServeOptions&
 void ServeInstance::Start() {
   Impl& s = *impl_;
   s.control->Start();
+  s.control->Post(BecomeBackground);
   s.events->Start();
   s.events->SetEndpoints(*s.fleet->snapshot());
   s.fleet->Start();

@@ -1,6 +1,9 @@
 #include "base/pool.h"
 
-#include <pthread.h>
+#include <algorithm>
+#include <utility>
+
+#include "base/thread.h"
 
 namespace warmpath {
 
@@ -22,6 +25,16 @@ bool CpuPool::TryRun(std::function<void()> work) {
   return true;
 }
 
+bool CpuPool::TryRunNow(std::function<void()> work) {
+  {
+    MutexLock lock(mutex_);
+    if (stopping_ || queue_.size() >= std::min(free_, max_queued_)) return false;
+    queue_.push_back(std::move(work));
+  }
+  changed_.NotifyOne();
+  return true;
+}
+
 void CpuPool::Stop() {
   {
     MutexLock lock(mutex_);
@@ -34,12 +47,14 @@ void CpuPool::Stop() {
 }
 
 void CpuPool::Work(const std::string& name) {
-  pthread_setname_np(pthread_self(), name.substr(0, 15).c_str());
+  NameThread(name);
   for (;;) {
     std::function<void()> work;
     {
       MutexLock lock(mutex_);
+      ++free_;
       while (queue_.empty() && !stopping_) changed_.Wait(mutex_);
+      --free_;
       if (queue_.empty()) return;
       work = std::move(queue_.front());
       queue_.pop_front();

@@ -23,6 +23,8 @@ class CpuPool {
   // False when the queue is full or the pool stopped; the work was then not taken and the caller
   // decides what to do instead.
   [[nodiscard]] bool TryRun(std::function<void()> work) EXCLUDES(mutex_);
+  // For work that may as well be left undone: false too where no thread is free for it now.
+  [[nodiscard]] bool TryRunNow(std::function<void()> work) EXCLUDES(mutex_);
   void Stop() EXCLUDES(mutex_);
 
  private:
@@ -32,6 +34,7 @@ class CpuPool {
   Mutex mutex_;
   CondVar changed_;
   std::deque<std::function<void()>> queue_ GUARDED_BY(mutex_);
+  size_t free_ GUARDED_BY(mutex_) = 0;  // threads that wait, some perhaps for what is queued
   bool stopping_ GUARDED_BY(mutex_) = false;
   std::vector<std::thread> threads_;
 };

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/mutex.h"
+#include "base/thread.h"
 #include "base/units.h"
 #include "events/endpoint_watch.h"
 #include "events/metrics.h"
@@ -36,6 +37,7 @@ class ManagerImpl final : public EventsManager {
         clock_(clock),
         context_(zmq_ctx_new()) {
     zmq_ctx_set(context_, ZMQ_MAX_SOCKETS, 65535);
+    zmq_ctx_set(context_, ZMQ_THREAD_SCHED_POLICY, BackgroundPolicy());
     metrics_.queue_capacity.Set(static_cast<double>(options_.max_queued_messages));
     for (size_t i = 0; i < std::max<size_t>(1, options_.threads); ++i) {
       workers_.push_back(std::make_unique<Worker>(context_, options_, metrics_, clock_,

@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "kv/replay.h"
 
 namespace warmpath::events {
@@ -86,7 +87,12 @@ Status Worker::Bind(const std::string& address) {
 }
 
 void Worker::Start() {
-  if (!thread_.joinable()) thread_ = std::thread([this] { Run(); });
+  if (thread_.joinable()) return;
+  thread_ = std::thread([this] {
+    NameThread(name_);
+    BecomeBackground();
+    Run();
+  });
 }
 
 void Worker::Stop() {

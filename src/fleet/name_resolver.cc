@@ -4,7 +4,6 @@
 #include <fmt/format.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <pthread.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -14,6 +13,7 @@
 #include <utility>
 
 #include "base/mutex.h"
+#include "base/thread.h"
 
 namespace warmpath::fleet {
 namespace {
@@ -60,7 +60,7 @@ struct NameResolver::State {
   explicit State(NameLookup how) : lookup(std::move(how)) {}
 
   void Work() EXCLUDES(mutex) {
-    pthread_setname_np(pthread_self(), "dns");
+    NameThread("dns");
     mutex.Lock();
     while (true) {
       ++idle;

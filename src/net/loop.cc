@@ -1,6 +1,5 @@
 #include "net/loop.h"
 
-#include <pthread.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -8,6 +7,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/thread.h"
 #include "net/loop_impl.h"
 
 namespace warmpath::net {
@@ -143,7 +143,7 @@ void Loop::Start() {
   std::promise<void> running;
   impl_->thread = std::thread([this, &running] {
     impl_->thread_id = std::this_thread::get_id();
-    pthread_setname_np(pthread_self(), impl_->name.substr(0, 15).c_str());
+    NameThread(impl_->name);
     running.set_value();
     impl_->Run();
   });

@@ -1,11 +1,12 @@
 #include "net/resolver.h"
 
 #include <netdb.h>
-#include <pthread.h>
 
 #include <boost/asio/error.hpp>
 #include <cstring>
 #include <utility>
+
+#include "base/thread.h"
 
 namespace warmpath::net {
 namespace {
@@ -59,7 +60,7 @@ void Resolver::Resolve(HostPort name, std::weak_ptr<const void> wanted, Done don
 }
 
 void Resolver::Work() {
-  pthread_setname_np(pthread_self(), "resolver");
+  NameThread("resolver");
   for (;;) {
     Question question;
     {
