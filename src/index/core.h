@@ -139,6 +139,7 @@ struct Core {
   size_t Uncover(LaneId lane, RunId strand, uint32_t from, uint32_t to, Ended reason);
   size_t RemoveCopies(LaneId lane, Spot spot, std::span<const kv::EngineHash> hashes,
                       size_t* taken);
+  void FetchBefore(const Run& strand, uint32_t block, size_t names) const;
   void DropAlias(HolderState& holder, uint32_t group, Spot spot);
   void CountEnded(LaneId lane, size_t ended, Ended reason);
   // Takes the hashes of blocks that nobody covers in the strand any more out of the table.

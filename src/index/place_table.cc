@@ -1,5 +1,6 @@
 #include "index/place_table.h"
 
+#include <algorithm>
 #include <bit>
 
 #include "base/check.h"
@@ -7,6 +8,8 @@
 
 namespace warmpath::index {
 namespace {
+
+constexpr uint64_t kGather = 8;  // buckets
 
 // The next larger of sizes 2^n and 3 * 2^n: what shards give back when they grow fits together
 // again and serves the next ones.
@@ -38,14 +41,19 @@ class PlaceTable::Moving {
 };
 
 // The last slot has the lowest bit: PrefetchMore looks at that one.
-void PlaceTable::CountPassed(uint64_t* slots, int more) {
+void PlaceTable::CountPassed(uint64_t* slots, bool more) {
+  uint32_t lowest = kSlots;
+  // Of what is to become the carry's end: a 0 when counting up, a 1 when counting down.
+  while (lowest > 0 && ((Load(slots + lowest - 1) & kMark) != 0) == more) --lowest;
+  if (lowest == 0) return;
+  if (!more && PassedOf(slots) == kMostPassed) return;
+  for (uint32_t i = lowest - 1; i < kSlots; ++i) Save(slots + i, Load(slots + i) ^ kMark);
+}
+
+uint32_t PlaceTable::PassedOf(const uint64_t* slots) {
   uint32_t passed = 0;
   for (uint32_t i = 0; i < kSlots; ++i) passed = passed << 1 | (Load(slots + i) & kMark);
-  if (passed == kMostPassed) return;
-  passed += static_cast<uint32_t>(more);
-  for (uint32_t i = kSlots; i-- > 0; passed >>= 1) {
-    Save(slots + i, (Load(slots + i) & ~kMark) | (passed & 1));
-  }
+  return passed;
 }
 
 void PlaceTable::Put(Shard& shard, uint64_t tag, Place place) const {
@@ -60,7 +68,7 @@ void PlaceTable::Put(Shard& shard, uint64_t tag, Place place) const {
   if (const uint32_t empty = EqualTo(slots, 0); empty != 0) return put(slots, empty);
   const Moving moving(shard);
   for (;;) {
-    CountPassed(slots, 1);
+    CountPassed(slots, true);
     at = at + 1 == BucketsOf(range) ? 0 : at + 1;
     slots = Bucket(range, at);
     if (const uint32_t empty = EqualTo(slots, 0); empty != 0) return put(slots, empty);
@@ -93,21 +101,25 @@ bool PlaceTable::Resize(Shard& shard, uint32_t buckets) {
     uint8_t* const in = filled.data();
     uint64_t* words = Bucket(range, 0);
     for (uint64_t i = 0; i < uint64_t{buckets} * kSlots; ++i) Save(words + i, 0);
-    // Without a branch on what is empty, which nothing could predict.
-    uint64_t nowhere = 0;
     const uint64_t* slots = Bucket(old, 0);
-    for (uint64_t i = 0; i < uint64_t{BucketsOf(old)} * kSlots; ++i) {
-      if (i % kSlots == 0) __builtin_prefetch(slots + i + 8 * kSlots);
-      const uint64_t slot = Load(slots + i) & ~kMark;
-      uint64_t at = Home(slot >> kTagShift, range);
-      if (in[at] == kSlots) {
-        if (slot == 0) continue;
-        for (; in[at] == kSlots; at = at + 1 == buckets ? 0 : at + 1) {
-          CountPassed(words + at * kSlots, 1);
-        }
+    for (uint64_t i = 0; i < BucketsOf(old); i += kGather) {
+      // Gathered without a branch on what is empty, which nothing could predict.
+      uint64_t gathered[kGather * kSlots];
+      uint32_t count = 0;
+      const uint64_t end = std::min<uint64_t>(i + kGather, BucketsOf(old)) * kSlots;
+      for (uint64_t j = i * kSlots; j < end; ++j) {
+        const uint64_t slot = Load(slots + j) & ~kMark;
+        gathered[count] = slot;
+        count += slot != 0 ? 1 : 0;
       }
-      Save(slot == 0 ? &nowhere : words + at * kSlots + in[at], slot);
-      in[at] = static_cast<uint8_t>(in[at] + (slot == 0 ? 0 : 1));
+      for (uint32_t j = 0; j < count; ++j) {
+        const uint64_t slot = gathered[j];
+        uint64_t at = Home(slot >> kTagShift, range);
+        for (; in[at] == kSlots; at = at + 1 == buckets ? 0 : at + 1) {
+          CountPassed(words + at * kSlots, true);
+        }
+        Save(words + at * kSlots + in[at]++, slot);
+      }
     }
   }
   const Moving moving(shard);
@@ -150,7 +162,7 @@ bool PlaceTable::Erase(uint64_t mixed, Place place) {
     const Moving moving(shard);
     Save(slot, Load(slot) & kMark);
     for (uint64_t passed = home; passed != at; passed = next(passed)) {
-      CountPassed(Bucket(range, passed), -1);
+      CountPassed(Bucket(range, passed), false);
     }
   }
   if (--shard.count < LimitOf(id, range) / 4) {

@@ -92,7 +92,7 @@ class PlaceTable {
   // False when there is no memory for it.
   bool Insert(uint64_t mixed, Place place);
   // Inserts if that needs no growth and nothing in the way might be of `mixed`, too.
-  bool InsertAlone(uint64_t mixed, Place place) {
+  __attribute__((always_inline)) bool InsertAlone(uint64_t mixed, Place place) {
     const uint32_t id = ShardOf(mixed);
     Shard& shard = shards_[id];
     const uint64_t range = shard.range;
@@ -221,7 +221,9 @@ class PlaceTable {
     return (marks & kMark) != 0;
   }
 #endif
-  static void CountPassed(uint64_t* slots, int more);
+  static uint32_t PassedOf(const uint64_t* slots);
+  // One more, or one less.
+  static void CountPassed(uint64_t* slots, bool more);
 
   template <typename Each>
   void Probe(uint64_t range, uint64_t mixed, Each each) const {

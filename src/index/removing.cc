@@ -9,7 +9,10 @@ namespace {
 constexpr uint32_t kSweepEffort = 64;
 // Of the call that retires lanes: small indexes are clean when it returns.
 constexpr uint32_t kClearEffort = 4096;
-constexpr uint32_t kAhead = 16;  // how far erasures are prefetched
+// How many names are looked up in the table at a time, fetched ahead together: a fetch that misses
+// the TLB waits for the walk, and walks overlap where nothing stands between them.
+constexpr uint32_t kAhead = 16;
+constexpr uint32_t kColumnAhead = 96;  // names
 
 // A bit per block of a stretch.
 class Blocks {
@@ -85,22 +88,24 @@ void Core::Unname(RunId strand_id, uint32_t from, uint32_t to) {
   const Run& strand = runs[strand_id];
   const uint64_t* column = arena.Words(strand.hashes);
   const uint32_t base = strand.base;
-  uint64_t mixed[kAhead];
-  const uint32_t count = to - from;
-  // From the end: as engines evict, and as a shard's slots were filled last.
-  for (uint32_t i = 0; i < count && i < kAhead; ++i) {
-    mixed[i] = hashes.Mix(Load(column + (to - 1 - i - base)));
-    hashes.Prefetch(mixed[i]);
-  }
-  for (uint32_t i = 0; i < count; ++i) {
-    const uint64_t at = mixed[i % kAhead];
-    if (i + kAhead / 4 < count) hashes.PrefetchMore(mixed[(i + kAhead / 4) % kAhead]);
-    if (i + kAhead < count) {
-      mixed[i % kAhead] = hashes.Mix(Load(column + (to - 1 - i - kAhead - base)));
-      hashes.Prefetch(mixed[i % kAhead]);
+  // From the end, as engines evict.
+  uint64_t mixed[2][kAhead];
+  const auto fetch = [&](uint32_t end) {
+    uint64_t* into = mixed[(to - end) / kAhead % 2];
+    const uint32_t count = std::min(kAhead, end - from);
+    for (uint32_t i = 0; i < count; ++i) into[i] = hashes.Mix(Load(column + (end - 1 - i - base)));
+    for (uint32_t i = 0; i < count; ++i) hashes.Prefetch(into[i]);
+  };
+  if (from < to) fetch(to);
+  for (uint32_t end = to; end > from;) {
+    const uint64_t* of = mixed[(to - end) / kAhead % 2];
+    const uint32_t count = std::min(kAhead, end - from);
+    if (end - from > kAhead) fetch(end - kAhead);
+    for (uint32_t i = 0; i < count; ++i) {
+      const Place place{strand_id, end - 1 - i - base};
+      if (!hashes.EraseAlone(of[i], place)) WP_CHECK(hashes.Erase(of[i], place));
     }
-    const Place place{strand_id, to - 1 - i - base};
-    if (!hashes.EraseAlone(at, place)) WP_CHECK(hashes.Erase(at, place));
+    end -= count;
   }
 }
 
@@ -144,6 +149,17 @@ void Core::DropAlias(HolderState& holder, uint32_t group, Spot spot) {
   Trim(run);
 }
 
+// An engine that announces a few removals at a time goes on with what is before them: that is asked
+// for now, at a distance, as many names as were removed.
+void Core::FetchBefore(const Run& strand, uint32_t block, size_t names) const {
+  const uint64_t* column = arena.Words(strand.hashes);
+  const uint32_t left = block - strand.base;
+  __builtin_prefetch(column + (left > 2 * kAhead ? left - 2 * kAhead : 0));
+  for (uint32_t i = kAhead / 2; i < kAhead / 2 + names && i < left; ++i) {
+    hashes.Prefetch(hashes.Mix(Load(column + (left - 1 - i))));
+  }
+}
+
 size_t Core::RemoveCopies(LaneId lane, Spot spot, std::span<const kv::EngineHash> names,
                           size_t* taken) {
   const Run& strand = runs[spot.strand];
@@ -158,6 +174,12 @@ size_t Core::RemoveCopies(LaneId lane, Spot spot, std::span<const kv::EngineHash
   }
   // Its neighbours usually follow, the last one first.
   uint32_t begin = spot.block, end = spot.block + 1;
+  const uint64_t* column = arena.Words(strand.hashes);
+  const uint32_t first = spot.block - strand.base;
+  const auto before =
+      static_cast<uint32_t>(std::min<size_t>({names.size() - 1, first, kColumnAhead}));
+  for (uint32_t i = 0; i < before; i += Arena::kUnitWords)
+    __builtin_prefetch(column + first - 1 - i);
   coverage.ForLane(strand, lane, [&](uint32_t from, uint32_t to) {
     if (spot.block < from || spot.block >= to) return;
     size_t next = 1;
@@ -172,6 +194,7 @@ size_t Core::RemoveCopies(LaneId lane, Spot spot, std::span<const kv::EngineHash
     }
   });
   *taken = end - begin;
+  if (*taken == names.size() && *taken <= kAhead / 2) FetchBefore(strand, begin, *taken);
   return Uncover(lane, spot.strand, begin, end, Ended::kRemoved);
 }
 
@@ -185,6 +208,7 @@ size_t Core::Remove(Holder holder, Tier tier, uint32_t group,
   }
   const LaneId lane = lanes.FindLane(*state, tier, group);
   if (lane != Lanes::kNone) ++lanes[lane].blocks;
+  for (size_t i = 0; i < names.size() && i < kAhead; ++i) hashes.Prefetch(hashes.Mix(names[i]));
   size_t ended = 0;
   for (size_t i = 0; i < names.size();) {
     const Spot spot = FindAlias(*state, group, names[i]);
