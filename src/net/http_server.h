@@ -57,6 +57,9 @@ class HttpExchange {
   virtual void ResumeBody() = 0;
 };
 
+// Is shown all that has arrived of a body; returns how much that must be to be shown it again.
+using BodyWatcher = std::function<size_t(std::string_view begun)>;
+
 struct HttpServerOptions {
   size_t max_head_bytes = 64 << 10;  // over it: 431
   size_t max_headers = 128;          // over it: 431
@@ -71,6 +74,13 @@ struct HttpServerOptions {
   Duration body_timeout = std::chrono::seconds(60);  // between two reads of a body: 408
   // Slower bodies, beyond the first body_timeout: 408. Not of streamed ones.
   uint64_t min_body_bytes_per_second = 1 << 10;
+  // Asked on the loop for who watches a body of which so much has arrived, and not all so long
+  // after its head; empty: nobody. `length`: as declared, else 0. The watcher is called on the
+  // loop, while more is to come, and dropped when the body is whole or given up. Not of streamed
+  // ones.
+  std::function<BodyWatcher(const HttpRequest& head, uint64_t length)> watch_body{};
+  size_t watch_body_from = 64 << 10;
+  Duration watch_body_after = std::chrono::milliseconds(20);
   Duration idle_timeout = std::chrono::seconds(75);   // keep-alive between requests: closed
   Duration write_timeout = std::chrono::seconds(60);  // no byte accepted by the client: closed
   std::string server_name{};                          // Server header; empty: none

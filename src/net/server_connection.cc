@@ -12,9 +12,6 @@ namespace warmpath::net {
 namespace {
 
 constexpr size_t kMaxPipelinedBytes = 64 << 10;
-constexpr size_t kBodyPadding = 64;           // simdjson reads past the end
-constexpr size_t kMaxReservedBody = 1 << 20;  // of a declared length that has not arrived yet
-constexpr size_t kFirstBodyRoom = 128 << 10;
 constexpr size_t kKeptOutputCapacity = 64 << 10;
 constexpr size_t kUsualOutput = 64;
 constexpr size_t kSpareOutput = 16 << 10;
@@ -64,7 +61,8 @@ ServerConnection::ServerConnection(Loop& loop, TcpSocket socket, std::string pee
       body_deadline_(loop.impl().wheel, [this] { BodyFailed(408, kLate); }),
       parser_(Http1Parser::ForRequests({.max_head_bytes = shared_->options.max_head_bytes,
                                         .max_headers = shared_->options.max_headers,
-                                        .max_body_bytes = shared_->options.max_body_bytes})) {}
+                                        .max_body_bytes = shared_->options.max_body_bytes})),
+      body_(shared_->options) {}
 
 ServerConnection::~ServerConnection() {
   WP_DCHECK(state_ == State::kClosed);
@@ -168,7 +166,7 @@ void ServerConnection::Process(std::string_view input) {
         }
         break;
       case Http1Parser::Event::kBody:
-        AppendBody(parser_.body());
+        body_.Append(parser_.body(), parser_.content_left());
         break;
       case Http1Parser::Event::kEnd:
         pending_ = input;
@@ -179,7 +177,7 @@ void ServerConnection::Process(std::string_view input) {
         break;
       case Http1Parser::Event::kNeedMore:
         if (state_ == State::kBody) {
-          const Duration left = BodyTimeLeft();
+          const Duration left = body_.Wait(request_);
           if (left <= Duration::zero()) {
             RefuseRequest(408, kLate);
             break;
@@ -207,77 +205,30 @@ void ServerConnection::EndRequest() {
 
 void ServerConnection::OnHead(bool more_input) {
   state_ = State::kBody;
-  body_began_ = SystemClock().Now();
   request_.method = parser_.method();
   request_.target = std::move(parser_.target());
   request_.headers = std::move(parser_.headers());
   request_.peer = peer_;
-  if (!shared_->options.stream_bodies) BeginBody();
+  if (!shared_->options.stream_bodies) body_.Begin(loop_.impl().bodies, parser_.content_length());
   if (parser_.expects_continue() && parser_.has_content() && !more_input) {
     out_ += "HTTP/1.1 100 Continue\r\n\r\n";
     ScheduleFlush();
   }
 }
 
-Duration ServerConnection::BodyTimeLeft() const {
-  const HttpServerOptions& options = shared_->options;
-  const std::chrono::milliseconds earned(1000 * body_size_ /
-                                         std::max<uint64_t>(1, options.min_body_bytes_per_second));
-  const TimePoint last = body_began_ + options.body_timeout + earned;
-  return std::min(options.body_timeout, last - SystemClock().Now());
-}
-
-// A large body of known length is read where it stays; its room grows with what arrived, so that a
-// length alone costs nothing.
-void ServerConnection::BeginBody() {
-  body_size_ = 0;
-  const uint64_t length = parser_.content_length();
-  if (length >= BodyBuffers::kSmallest) request_.body = loop_.impl().bodies.Take();
-  if (request_.body.capacity() >= length + kBodyPadding) return;
-  const size_t room = static_cast<size_t>(std::min<uint64_t>(length, kMaxReservedBody));
-  request_.body = std::string();
-  // With room to spare, so that the next one of about this size fits.
-  request_.body.reserve(room + room / 8 + kBodyPadding);
-}
-
-void ServerConnection::GrowBody(size_t at_least) {
-  std::string& body = request_.body;
-  if (body.size() >= at_least) return;
-  const size_t generous = std::max(kFirstBodyRoom, 4 * body_size_);
-  const size_t known = body_size_ + static_cast<size_t>(parser_.content_left());
-  body.resize(std::max(at_least, std::min(generous, known)));
-}
-
-void ServerConnection::AppendBody(std::string_view bytes) {
-  if (request_.body.size() == body_size_) {
-    request_.body.append(bytes);
-  } else {
-    GrowBody(body_size_ + bytes.size());
-    std::copy(bytes.begin(), bytes.end(), request_.body.data() + body_size_);
-  }
-  body_size_ += bytes.size();
-}
-
 // Returns what lies behind the body, or behind its room.
 std::string_view ServerConnection::ReadBodyInPlace(error_code& error) {
-  GrowBody(body_size_ + BodyBuffers::kSmallest);  // there is more than that to come
-  std::string& body = request_.body;
-  const size_t room =
-      static_cast<size_t>(std::min<uint64_t>(parser_.content_left(), body.size() - body_size_));
+  const std::span<char> room = body_.Room(parser_.content_left());
   auto& scratch = loop_.impl().scratch;
-  const size_t size =
-      socket_.read_some(asio::buffer(body.data() + body_size_, room), asio::buffer(scratch), error);
-  const size_t in_place = std::min(size, room);
-  body_size_ += in_place;
+  const size_t size = socket_.read_some(asio::buffer(room), asio::buffer(scratch), error);
+  const size_t in_place = std::min(size, room.size());
+  body_.Filled(in_place);
   parser_.SkipContent(in_place);
   return {scratch.data(), size - in_place};
 }
 
 void ServerConnection::Dispatch() {
-  request_.body.resize(body_size_);
-  if (request_.body.capacity() < request_.body.size() + kBodyPadding) {
-    request_.body.reserve(request_.body.size() + kBodyPadding);
-  }
+  request_.body = body_.Take();
   HandOver(std::exchange(request_, {}));
 }
 
@@ -378,6 +329,7 @@ void ServerConnection::RefuseRequest(int status, std::string_view reason) {
   deadline_.Clear();
   keep_alive_ = no_content_ = false;
   request_ = {};
+  body_.Drop();
   pending_.clear();
   const auto& make_body = shared_->options.error_body;
   Respond(status, headers,
@@ -611,6 +563,7 @@ void ServerConnection::Shut(bool tell_exchange, bool reset) {
   state_ = State::kClosed;
   deadline_.Clear();
   StopReceiving();
+  body_.Drop();
   error_code ignored;
   if (reset) {
     socket_.set_option(asio::socket_base::linger(true, 0), ignored);

@@ -14,6 +14,7 @@
 #include <string_view>
 
 #include "base/mutex.h"
+#include "net/body_reception.h"
 #include "net/deadline_wheel.h"
 #include "net/http1_parser.h"
 #include "net/http_server.h"
@@ -79,11 +80,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   std::string_view Read(error_code& error);
   void Process(std::string_view input);
   void OnHead(bool more_input);
-  void BeginBody();
-  void AppendBody(std::string_view bytes);
-  void GrowBody(size_t at_least);
   std::string_view ReadBodyInPlace(error_code& error);
-  Duration BodyTimeLeft() const;
   void Dispatch();
   void DispatchHead(std::string_view input);
   void HandOver(HttpRequest request);
@@ -118,8 +115,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
   State state_ = State::kIdle;
 
   HttpRequest request_;
-  size_t body_size_ = 0;  // received so far; request_.body may be longer
-  TimePoint body_began_{};
+  BodyReception body_;  // of request_, unless it is streamed
   std::shared_ptr<ServerExchange> exchange_;
   std::string pending_;  // bytes after the request at hand
   std::string out_;
