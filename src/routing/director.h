@@ -202,6 +202,13 @@ class Director {
   // A request without a body.
   Prepared PrepareBodiless(std::string request_id, RequestAttributes attributes) const;
 
+  // Whether Foresee may be of use for bodies of this API now. Cheap.
+  bool Foresees(prompt::Api api) const;
+  // Learns what can be told of a body from its beginning, so that Prepare is quicker when the rest
+  // of it has arrived, and says the same. Any thread, best one of a CPU pool: it takes as long as
+  // Prepare.
+  void Foresee(prompt::Api api, std::string_view begun) const;
+
   // Objectives and model rewrites from now on; never null.
   void SetPolicies(std::shared_ptr<const Policies> policies);
 

@@ -184,6 +184,9 @@ RoutingMetrics::RoutingMetrics(Registry& registry)
       prepare_seconds(registry.AddHistogram("warmpath_prepare_duration_seconds",
                                             "Time to parse and tokenize one request.",
                                             kFastBuckets)),
+      foreseen_bytes(registry.AddCounter(
+          "warmpath_foreseen_text_bytes_total",
+          "Bytes of prompts that were tokenized while the rest of their request was on its way.")),
       predictions_exact(registry.AddCounter(
           "warmpath_predictions_total",
           "Responses by how the predicted cached tokens compare with those the engine reported.",

@@ -76,6 +76,7 @@ class RoutingMetrics {
   const Histogram request_processing_seconds;
   const Histogram response_processing_seconds;
   const Histogram prepare_seconds;
+  const Counter foreseen_bytes;
   const Counter predictions_exact;
   const Counter predictions_over;
   const Counter predictions_under;

@@ -3,6 +3,7 @@
 
 #include <random>
 
+#include "prompt/begun_body.h"
 #include "routing/attributes.h"
 #include "routing/director.h"
 #include "routing/state.h"
@@ -188,6 +189,34 @@ bool Director::AddTokens(Prepared& prepared, std::string_view body, const prompt
   prepared.prepare_time = state_->deps.clock.Now() - prepared.started;
   state_->metrics.prepare_seconds.Observe(ToSeconds(prepared.prepare_time));
   return true;
+}
+
+bool Director::Foresees(prompt::Api api) const {
+  if (api != prompt::Api::kChatCompletions && api != prompt::Api::kCompletions) return false;
+  ReaderLock lock(state_->encoder_mutex);
+  return state_->encoder != nullptr;
+}
+
+void Director::Foresee(prompt::Api api, std::string_view begun) const {
+  std::shared_ptr<const prompt::Encoder> encoder;
+  std::string encoder_model;
+  {
+    ReaderLock lock(state_->encoder_mutex);
+    encoder = state_->encoder;
+    encoder_model = state_->encoder_model;
+  }
+  if (encoder == nullptr) return;
+  const std::string completed = prompt::CompleteBody(api, begun);
+  const prompt::PlainBody* plain = ReadPlain(api, completed);
+  if (plain == nullptr) return;
+  std::string model = plain->view.model;
+  const auto policies = state_->CurrentPolicies();
+  if (!policies->rewrites.empty()) {
+    Policies::Rewritten rewritten = policies->Rewrite(model, RandomBits());
+    if (!rewritten.rewrite.empty()) model = std::move(rewritten.model);
+  }
+  if (!SharesTokenizer(*state_->deps.fleet.snapshot(), model, encoder_model)) return;
+  state_->metrics.foreseen_bytes.Add(static_cast<double>(encoder->Learn(api, *plain)));
 }
 
 }  // namespace warmpath::routing
