@@ -10,6 +10,7 @@
 #include "codec/json.h"
 #include "gateway/forwarding.h"
 #include "gateway/proxied_request.h"
+#include "routing/foresight.h"
 #include "routing/request_headers.h"
 
 namespace warmpath::gateway {
@@ -44,6 +45,11 @@ class GatewayImpl final : public Gateway {
         return net::Headers{{"x-request-id", routing::RequestIdOf(request)}};
       };
     }
+    options.watch_body = [shared = shared_](const net::HttpRequest& request, uint64_t length) {
+      return WatchBody(*shared, request, length);
+    };
+    options.watch_body_from = routing::Foresight::kFirstBytes;
+    options.watch_body_after = routing::Foresight::kSlow;
     for (const net::HostPort& address : shared_->options.listen) {
       auto server = net::HttpServer::Listen(
           loops_, address, options,
@@ -77,6 +83,20 @@ class GatewayImpl final : public Gateway {
     size_t i = 0;
     while (&loops_.at(i) != &loop) ++i;
     return *clients_[i];
+  }
+
+  static net::BodyWatcher WatchBody(const GatewayShared& shared, const net::HttpRequest& request,
+                                    uint64_t length) {
+    const prompt::Api api = prompt::ApiOfPath(request.path());
+    if (request.method != "POST" || !shared.deps.director.Foresees(api)) return nullptr;
+    const auto run = [pool = &shared.deps.pool](std::function<void()> work) {
+      return pool->TryRunNow(std::move(work));
+    };
+    return [foresight = std::make_shared<routing::Foresight>(shared.deps.director, run, api,
+                                                             length)](std::string_view begun) {
+      foresight->Look(begun);
+      return foresight->next();
+    };
   }
 
   void Handle(std::shared_ptr<HttpExchange> exchange) {
