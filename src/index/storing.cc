@@ -12,7 +12,7 @@ constexpr uint32_t kChunk = 1024;
 constexpr uint64_t kBlockBytes = 8 + 8 + 14;
 constexpr uint64_t kRunBytes = sizeof(Run) + 4 * Arena::kUnitBytes + 128;
 constexpr uint32_t kMaxStrands = 1024;
-constexpr size_t kAhead = 16;  // how far insertions are prefetched
+constexpr uint32_t kAhead = 16;  // how far insertions are prefetched
 constexpr uint32_t kSweepEffort = 64;
 
 uint32_t UnitsFor(uint32_t words) {
@@ -236,26 +236,35 @@ uint32_t Core::Name(Storing& storing, RunId id, uint32_t block, size_t index, ui
   const Run& strand = runs[id];
   uint64_t* column = arena.Words(strand.hashes) + (block - strand.base);
   const kv::EngineHash* names = storing.hashes.data() + index;
-  uint64_t mixed[kAhead];
-  for (uint32_t i = 0; i < count && i < kAhead; ++i) {
-    mixed[i] = hashes.Mix(names[i]);
-    hashes.Prefetch(mixed[i]);
-  }
-  for (uint32_t i = 0; i < count; ++i) {
-    const uint64_t at = mixed[i % kAhead];
-    if (i + kAhead / 4 < count) hashes.PrefetchMore(mixed[(i + kAhead / 4) % kAhead]);
-    if (i + kAhead < count) {
-      mixed[i % kAhead] = hashes.Mix(names[i + kAhead]);
-      hashes.Prefetch(mixed[i % kAhead]);
+  uint64_t mixed[3][kAhead];
+  const auto prepare = [&](uint32_t at) {
+    uint64_t* into = mixed[at / kAhead % 3];
+    const uint32_t end = std::min(kAhead, count - at);
+    for (uint32_t i = 0; i < end; ++i) into[i] = hashes.Mix(names[at + i]);
+    for (uint32_t i = 0; i < end; ++i) hashes.Prefetch(into[i]);
+  };
+  const auto prepare_more = [&](uint32_t at) {
+    const uint64_t* of = mixed[at / kAhead % 3];
+    const uint32_t end = std::min(kAhead, count - at);
+    for (uint32_t i = 0; i < end; ++i) hashes.PrefetchMore(of[i]);
+  };
+  prepare(0);
+  if (kAhead < count) prepare(kAhead);
+  for (uint32_t at = 0; at < count; at += kAhead) {
+    if (at + 2 * kAhead < count) prepare(at + 2 * kAhead);
+    if (at + kAhead < count) prepare_more(at + kAhead);
+    const uint64_t* of = mixed[at / kAhead % 3];
+    for (uint32_t i = at; i < at + kAhead && i < count; ++i) {
+      const uint64_t name = of[i - at];
+      Save(column + i, names[i]);
+      if (hashes.InsertAlone(name, PlaceIn(id, block + i))) continue;
+      const bool twin = hashes.Find(name, [&](Place place) {
+        const Run& other = runs[place.run];
+        return HashAt(other, other.base + place.offset) == names[i];
+      });
+      if (twin && !NameTwin(storing, id, block, block + i, names[i])) return i;
+      if (!hashes.Insert(name, PlaceIn(id, block + i))) return i;
     }
-    Save(column + i, names[i]);
-    if (hashes.InsertAlone(at, PlaceIn(id, block + i))) continue;
-    const bool twin = hashes.Find(at, [&](Place place) {
-      const Run& other = runs[place.run];
-      return HashAt(other, other.base + place.offset) == names[i];
-    });
-    if (twin && !NameTwin(storing, id, block, block + i, names[i])) return i;
-    if (!hashes.Insert(at, PlaceIn(id, block + i))) return i;
   }
   return count;
 }
