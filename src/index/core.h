@@ -137,6 +137,7 @@ struct Core {
   // Ends a lane's coverage of [from, to), all of which it has. Returns residencies ended. The
   // caller trims the run.
   size_t Uncover(LaneId lane, RunId strand, uint32_t from, uint32_t to, Ended reason);
+  bool RemoveTail(LaneId lane, RunId run, uint32_t from, uint32_t to);
   size_t RemoveCopies(LaneId lane, Spot spot, std::span<const kv::EngineHash> hashes,
                       size_t* taken);
   void FetchBefore(const Run& strand, uint32_t block, size_t names) const;

@@ -160,6 +160,26 @@ void Core::FetchBefore(const Run& strand, uint32_t block, size_t names) const {
   }
 }
 
+// Of a run that nobody else holds: who holds all of it goes on holding all of it, and nothing is
+// left to trim. False when that is not how things are.
+bool Core::RemoveTail(LaneId id, RunId run_id, uint32_t from, uint32_t to) {
+  Run& run = runs[run_id];
+  const Lane& lane = lanes[id];
+  if (to != run.end || run.run != run_id || !SingleStrand(run) || run.Has(Run::kPinned) ||
+      from < (run.children > 0 ? run.max_child + 1u : 1u) || lane.holder->LanesIn(lane.tier) != 1 ||
+      !coverage.IsSole(run, id)) {
+    return false;
+  }
+  const Changing changing(run);
+  Unname(run_id, from, to);
+  run.end = static_cast<uint16_t>(from);
+  Shrink(run);
+  lanes[id].blocks -= to - from;
+  stats.blocks -= to - from;
+  CountEnded(id, to - from, Ended::kRemoved);
+  return true;
+}
+
 size_t Core::RemoveCopies(LaneId lane, Spot spot, std::span<const kv::EngineHash> names,
                           size_t* taken) {
   const Run& strand = runs[spot.strand];
@@ -182,19 +202,15 @@ size_t Core::RemoveCopies(LaneId lane, Spot spot, std::span<const kv::EngineHash
     __builtin_prefetch(column + first - 1 - i);
   coverage.ForLane(strand, lane, [&](uint32_t from, uint32_t to) {
     if (spot.block < from || spot.block >= to) return;
+    const auto at = [&](uint32_t block) { return Load(column + (block - strand.base)); };
     size_t next = 1;
-    while (next < names.size() && begin > from && HashAt(strand, begin - 1) == names[next]) {
-      --begin;
-      ++next;
-    }
-    while (next < names.size() && begin == spot.block && end < to &&
-           HashAt(strand, end) == names[next]) {
-      ++end;
-      ++next;
-    }
+    for (; next < names.size() && begin > from && at(begin - 1) == names[next]; ++next) --begin;
+    if (next > 1) return;
+    for (; next < names.size() && end < to && at(end) == names[next]; ++next) ++end;
   });
   *taken = end - begin;
   if (*taken == names.size() && *taken <= kAhead / 2) FetchBefore(strand, begin, *taken);
+  if (RemoveTail(lane, spot.strand, begin, end)) return *taken;
   return Uncover(lane, spot.strand, begin, end, Ended::kRemoved);
 }
 
@@ -213,7 +229,7 @@ size_t Core::Remove(Holder holder, Tier tier, uint32_t group,
   for (size_t i = 0; i < names.size();) {
     const Spot spot = FindAlias(*state, group, names[i]);
     if (spot.strand == 0 || lane == Lanes::kNone ||
-        !coverage.Covers(runs[spot.strand], lane, spot.block)) {
+        (state->lanes.size() > 1 && !coverage.Covers(runs[spot.strand], lane, spot.block))) {
       ++stats.unknown_removals;
       ++i;
       continue;
