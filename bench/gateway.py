@@ -16,6 +16,7 @@ import proxy_rig as rig
 
 MID, LONG = 32 * 1024, 400_000
 LONG_CHATS = 5
+UPLOADS = 15
 RECORDS = 10_000  # requests the router remembers: below it grows with each
 
 
@@ -107,6 +108,23 @@ def turns(gateway, rounds):
     return {"first_us": first, "second_us": second, "ratio": statistics.median(row[1] / row[0] for row in rows), "hit": hit}
 
 
+def uploads(servers, rounds):
+    """Prompts of 400 kB that arrive in pieces of 64 KiB, 20 ms apart: milliseconds from the last piece to the answer, and CPU. Of new text, of the same
+    text once more, and nginx, which has nothing to do but to pass it on."""
+    gateway, nginx = servers[:2]
+    rows = []
+    for number in range(rounds):
+        case = {"phase": "upload", "prompt_bytes": LONG, "connections": 1, "requests": UPLOADS, "seed": 500 + number}
+        rows.append([rig.load(server, **case) for server in (gateway, gateway, nginx)])
+        say(f"    round {number + 1}: " + "   ".join(f"{what} {result['p50_ms']:.2f} ms ({result['cpu_us']:.0f} us CPU)"
+                                                     for what, result in zip(("new text", "known text", "nginx"), rows[-1])))
+    out = {}
+    for at, what in enumerate(("new", "known", "nginx")):
+        for figure in ("p50_ms", "cpu_us"):
+            out[f"{what}_{figure}"] = statistics.median(row[at][figure] for row in rows)
+    return out | {"ratio": statistics.median(row[0]["p50_ms"] / row[2]["p50_ms"] for row in rows)}
+
+
 def grow(server, requests):
     """Until the server has what it keeps of its newest requests."""
     rig.load(server, prompt_bytes=200, connections=16, requests=requests, seed=800_001)
@@ -187,7 +205,7 @@ def sweep(directory, options):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    names = [*CASES, "turns", "memory"]
+    names = [*CASES, "turns", "upload", "memory"]
     parser.add_argument("--case", action="append", choices=names, help="only this one, repeatable")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--endpoints", type=int, default=8)
@@ -251,6 +269,11 @@ def main():
                 say(f"  turns: {LONG_CHATS} chats of 400 kB, second request against first")
                 result = results["turns"] = turns(gateway, options.rounds)
                 row("second turn", f"first {result['first_us']:.0f} us, second {result['second_us']:.0f} us", f"{result['ratio']:.3f}x", result["ratio"], TURN_FLOOR, TURN_AIM)
+            if "upload" in chosen:
+                say("  upload: 400 kB that arrive in 64 KiB pieces, 20 ms apart; from the last piece to the answer")
+                result = results["upload"] = uploads(servers, options.rounds)
+                lines.append(f"{'slow upload':14} new text {result['new_p50_ms']:.2f} ms, known {result['known_p50_ms']:.2f} ms, nginx {result['nginx_p50_ms']:.2f} ms"
+                             f" after the last byte   {result['ratio']:.2f}x")
             if "memory" in chosen:
                 say("  memory: connections and streams that stay open")
                 result = results["memory"] = memory(directory, engines, options)

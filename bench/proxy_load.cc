@@ -3,8 +3,9 @@
 // line of JSON on standard output.
 //
 // Phases: `closed` (requests in a closed loop), `turn1` and `turn2` (the same long chats, each
-// one's first and second request), `hold` (connections or streams stay open, and resident memory is
-// compared).
+// one's first and second request), `upload` (requests one after the other that arrive in pieces;
+// latencies count from the last piece), `hold` (connections or streams stay open, and resident
+// memory is compared).
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <netinet/tcp.h>
@@ -36,6 +37,8 @@ struct Options {
   size_t prompt_bytes = 200, common_bytes = 0;
   uint64_t events = 0;  // of each answer's stream; 0: a whole answer
   uint64_t interval_us = 5000;
+  size_t piece_bytes = 64 << 10;  // of an upload, with pauses in between
+  uint64_t pause_us = 20'000;
   uint32_t new_blocks = 0;  // that the engine is to announce for each request
   bool store = false;
 };
@@ -189,6 +192,7 @@ class Client {
   void Step(int timeout_ms);
   void Loop(uint64_t count);
   void Turns();
+  void Uploads();
   void Hold();
   void Report(int64_t cpu, int64_t wall);
 
@@ -376,6 +380,31 @@ void Client::Turns() {
   }
 }
 
+void Client::Uploads() {
+  restart_ = false;
+  Connection& c = connections_[0];
+  for (uint64_t n = 0; n < options_.requests; ++n) {
+    const Message m = maker_.Next();
+    std::string bytes = m.head;
+    for (const std::string_view piece : {m.prefix, m.middle, std::string_view(m.own)})
+      bytes += piece;
+    bytes += m.last;
+    c.waiting = true;
+    c.first_byte = false;
+    for (std::string_view left = bytes; !left.empty();) {
+      if (left.size() < bytes.size()) usleep(static_cast<useconds_t>(options_.pause_us));
+      c.started = NowNs();
+      for (std::string_view piece = left.substr(0, options_.piece_bytes); !piece.empty();) {
+        const ssize_t sent = send(c.fd, piece.data(), piece.size(), MSG_NOSIGNAL);
+        if (sent < 0 && errno != EAGAIN) Die(std::string("cannot send: ") + std::strerror(errno));
+        if (sent > 0) piece.remove_prefix(static_cast<size_t>(sent));
+      }
+      left.remove_prefix(std::min(left.size(), options_.piece_bytes));
+    }
+    for (done_ = 0; done_ == 0;) Step(30'000);
+  }
+}
+
 // Every connection makes one request, sixteen at a time; streams stay under way.
 void Client::Hold() {
   const int64_t before = ResidentBytes(options_.pids);
@@ -426,6 +455,8 @@ int Client::Run() {
   const int64_t cpu = CpuNs(options_.pids), begin = NowNs();
   if (options_.phase == "closed")
     Loop(options_.requests);
+  else if (options_.phase == "upload")
+    Uploads();
   else
     Turns();
   const int64_t wall = NowNs() - begin;
@@ -456,6 +487,8 @@ int RunLoad(int argc, char** argv) {
                {"--events", &options.events},
                {"--interval-us", &options.interval_us},
                {"--new-blocks", &options.new_blocks},
+               {"--piece-bytes", &options.piece_bytes},
+               {"--pause-us", &options.pause_us},
                {"--store", &options.store}});
   TakeAllFiles();
   return Client(options).Run();
