@@ -21,7 +21,7 @@ uint32_t RoundUp(uint32_t buckets) {
 }  // namespace
 
 PlaceTable::PlaceTable(Arena& arena, uint32_t shards)
-    : seed_(ProcessSeed()), arena_(arena), shards_(shards) {
+    : seed_(ProcessSeed()), arena_(arena), last_shard_(shards - 1), shards_(shards) {
   WP_CHECK((shards & (shards - 1)) == 0);
 }
 
@@ -40,20 +40,27 @@ class PlaceTable::Moving {
   Shard& shard_;
 };
 
-// The last slot has the lowest bit: PrefetchMore looks at that one.
 void PlaceTable::CountPassed(uint64_t* slots, bool more) {
-  uint32_t lowest = kSlots;
-  // Of what is to become the carry's end: a 0 when counting up, a 1 when counting down.
-  while (lowest > 0 && ((Load(slots + lowest - 1) & kMark) != 0) == more) --lowest;
-  if (lowest == 0) return;
-  if (!more && PassedOf(slots) == kMostPassed) return;
-  for (uint32_t i = lowest - 1; i < kSlots; ++i) Save(slots + i, Load(slots + i) ^ kMark);
-}
-
-uint32_t PlaceTable::PassedOf(const uint64_t* slots) {
-  uint32_t passed = 0;
-  for (uint32_t i = 0; i < kSlots; ++i) passed = passed << 1 | (Load(slots + i) & kMark);
-  return passed;
+  uint64_t* any = slots + kSlots - 1;
+  if ((Load(any) & kMark) == 0) {
+    WP_CHECK(more);
+    Save(any, Load(any) | kMark);
+    return;
+  }
+  // The others count those after the first, the lowest bit last; all ones are never counted down.
+  const auto bit = [&](uint32_t slot) { return (Load(slots + slot) & kMark) != 0; };
+  uint32_t ones = 0;
+  for (uint32_t i = 0; i + 1 < kSlots; ++i) ones += bit(i) ? 1 : 0;
+  if (ones == kSlots - 1) return;
+  if (!more && ones == 0) {
+    Save(any, Load(any) & ~kMark);
+    return;
+  }
+  for (uint32_t i = kSlots - 1; i-- > 0;) {
+    const bool carries = bit(i) == more;
+    Save(slots + i, Load(slots + i) ^ kMark);
+    if (!carries) return;
+  }
 }
 
 void PlaceTable::Put(Shard& shard, uint64_t tag, Place place) const {
@@ -65,13 +72,13 @@ void PlaceTable::Put(Shard& shard, uint64_t tag, Place place) const {
   };
   uint64_t at = Home(tag, range);
   uint64_t* slots = Bucket(range, at);
-  if (const uint32_t empty = EqualTo(slots, 0); empty != 0) return put(slots, empty);
+  if (const uint32_t empty = Look(slots, tag).empty; empty != 0) return put(slots, empty);
   const Moving moving(shard);
   for (;;) {
     CountPassed(slots, true);
     at = at + 1 == BucketsOf(range) ? 0 : at + 1;
     slots = Bucket(range, at);
-    if (const uint32_t empty = EqualTo(slots, 0); empty != 0) return put(slots, empty);
+    if (const uint32_t empty = Look(slots, tag).empty; empty != 0) return put(slots, empty);
   }
 }
 
@@ -81,7 +88,7 @@ bool PlaceTable::InsertFar(Shard& shard, uint64_t tag, Place place) {
   uint64_t at = Home(tag, range);
   for (uint32_t steps = 0; steps < buckets; ++steps) {
     const uint64_t* slots = Bucket(range, at);
-    if (Alike(slots, tag) != 0) return false;
+    if (Look(slots, tag).alike != 0) return false;
     if (!Passed(slots)) break;
     at = at + 1 == buckets ? 0 : at + 1;
   }
@@ -124,15 +131,15 @@ bool PlaceTable::Resize(Shard& shard, uint32_t buckets) {
   }
   const Moving moving(shard);
   shard.range = range;
+  shard.limit = LimitOf(static_cast<uint32_t>(&shard - shards_.data()), range);
   // The old slots may be overwritten from now on.
   if (old != 0) arena_.Free(RefOf(old), BucketsOf(old));
   return true;
 }
 
 bool PlaceTable::Insert(uint64_t mixed, Place place) {
-  const uint32_t id = ShardOf(mixed);
-  Shard& shard = shards_[id];
-  if (shard.count >= LimitOf(id, shard.range)) {
+  Shard& shard = shards_[ShardOf(mixed)];
+  if (shard.count >= shard.limit) {
     if (!Resize(shard, RoundUp(BucketsOf(shard.range) + 1))) return false;
   }
   Put(shard, TagOf(mixed), place);
@@ -140,8 +147,7 @@ bool PlaceTable::Insert(uint64_t mixed, Place place) {
 }
 
 bool PlaceTable::Erase(uint64_t mixed, Place place) {
-  const uint32_t id = ShardOf(mixed);
-  Shard& shard = shards_[id];
+  Shard& shard = shards_[ShardOf(mixed)];
   const uint64_t range = shard.range;
   const uint32_t buckets = BucketsOf(range);
   if (buckets == 0) return false;
@@ -149,13 +155,12 @@ bool PlaceTable::Erase(uint64_t mixed, Place place) {
   const auto next = [&](uint64_t at) { return at + 1 == buckets ? 0 : at + 1; };
   uint64_t at = home;
   uint64_t* slots = Bucket(range, at);
-  uint32_t found = EqualTo(slots, wanted);
-  for (uint32_t steps = 0; found == 0; found = EqualTo(slots, wanted)) {
+  uint64_t* slot = FindSlot(slots, wanted);
+  for (uint32_t steps = 0; slot == nullptr; slot = FindSlot(slots, wanted)) {
     if (!Passed(slots) || ++steps == buckets) return false;
     at = next(at);
     slots = Bucket(range, at);
   }
-  uint64_t* slot = slots + std::countr_zero(found);
   if (at == home) {
     Save(slot, Load(slot) & kMark);
   } else {
@@ -165,7 +170,7 @@ bool PlaceTable::Erase(uint64_t mixed, Place place) {
       CountPassed(Bucket(range, passed), false);
     }
   }
-  if (--shard.count < LimitOf(id, range) / 4) {
+  if (--shard.count < shard.limit / 4) {
     const uint32_t smaller = shard.count == 0 ? 0 : RoundUp(shard.count / 4 + 1);
     if (smaller < buckets) Resize(shard, smaller);
   }

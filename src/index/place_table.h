@@ -1,12 +1,12 @@
 // Hash value -> places in runs: the index's only tables (engine hashes, first keys of runs).
 //
 // Open addressing in shards of buckets, a cache line of 8 slots {23-bit tag, 27-bit run, 13-bit
-// offset, mark} each; what does not fit into its bucket goes into the next that has room. The marks
-// of a bucket are the bits of a count: how many went past it. So a search knows where to end, and
-// nothing has to move when something is erased. A slot's bucket follows from its tag, so a shard
-// grows by one sweep over its own slots, without looking at what they stand for; shards are small
-// and grow at different times, so growth is never a stall. What a slot names has to be verified by
-// the caller.
+// offset, mark} each; what does not fit into its bucket goes into the next that has room. A
+// bucket's last mark says whether something went past it, the others are the bits of how many more
+// did. So a search knows where to end, and nothing has to move when something is erased. A slot's
+// bucket follows from its tag, so a shard grows by one sweep over its own slots, without looking at
+// what they stand for; shards are small and grow at different times, so growth is never a stall.
+// What a slot names has to be verified by the caller.
 //
 // Changed under the index's writer lock; Lookup runs beside a writer.
 #pragma once
@@ -45,14 +45,12 @@ class PlaceTable {
     __builtin_prefetch(Bucket(range, Home(TagOf(mixed), range)));
   }
 
-  // Some steps after Prefetch: the next bucket, too, when the first one looks full or something
-  // went past it.
-  void PrefetchMore(uint64_t mixed) const {
-    const uint64_t range = shards_[ShardOf(mixed)].range;
-    if (range == 0) return;
-    const uint64_t* slots = Bucket(range, Home(TagOf(mixed), range));
-    __builtin_prefetch(slots + (Load(slots + kSlots - 1) != 0 ? kSlots : 0));
-  }
+  // Where a value's bucket is, or was: the table may have grown since.
+  struct Seat;
+  // The bucket is on its way into the cache from now on. Sixteen at a time are a good number.
+  Seat Fetch(uint64_t mixed);
+  // Some time later: the next bucket, too, when the first one looks full or something went past it.
+  static void FetchMore(const Seat& seat);
 
   // Writer: calls `each(place)` for every slot that may be of `mixed` until it returns true.
   template <typename Each>
@@ -64,7 +62,7 @@ class PlaceTable {
     uint64_t at = Home(tag, range);
     for (uint32_t steps = 0; steps < buckets; ++steps) {
       const uint64_t* slots = Bucket(range, at);
-      for (uint32_t alike = Alike(slots, tag); alike != 0; alike &= alike - 1) {
+      for (uint32_t alike = Look(slots, tag).alike; alike != 0; alike &= alike - 1) {
         if (each(PlaceOf(Load(slots + std::countr_zero(alike))))) return true;
       }
       if (!Passed(slots)) return false;
@@ -91,37 +89,10 @@ class PlaceTable {
 
   // False when there is no memory for it.
   bool Insert(uint64_t mixed, Place place);
-  // Inserts if that needs no growth and nothing in the way might be of `mixed`, too.
-  __attribute__((always_inline)) bool InsertAlone(uint64_t mixed, Place place) {
-    const uint32_t id = ShardOf(mixed);
-    Shard& shard = shards_[id];
-    const uint64_t range = shard.range;
-    if (shard.count >= LimitOf(id, range)) return false;
-    const uint64_t tag = TagOf(mixed);
-    uint64_t* slots = Bucket(range, Home(tag, range));
-    const uint32_t empty = EqualTo(slots, 0);
-    if (empty == 0 || Passed(slots)) return InsertFar(shard, tag, place);
-    if (Alike(slots, tag) != 0) return false;
-    uint64_t* slot = slots + std::countr_zero(empty);
-    Save(slot, Pack(tag, place));
-    ++shard.count;
-    return true;
-  }
+  // Inserts if that needs no growth and nothing in the way might be of the same value, too.
+  bool InsertAlone(const Seat& seat, Place place);
   // Erases what is in its own bucket.
-  bool EraseAlone(uint64_t mixed, Place place) {
-    const uint32_t id = ShardOf(mixed);
-    Shard& shard = shards_[id];
-    const uint64_t range = shard.range;
-    if (shard.count <= LimitOf(id, range) / 4) return false;
-    const uint64_t tag = TagOf(mixed);
-    uint64_t* slots = Bucket(range, Home(tag, range));
-    const uint32_t found = EqualTo(slots, Pack(tag, place));
-    if (found == 0) return false;
-    uint64_t* slot = slots + std::countr_zero(found);
-    Save(slot, Load(slot) & kMark);
-    --shard.count;
-    return true;
-  }
+  bool EraseAlone(const Seat& seat, Place place);
   // False when it was not there.
   bool Erase(uint64_t mixed, Place place);
 
@@ -130,12 +101,12 @@ class PlaceTable {
     Field<uint64_t> range;    // arena reference << 32 | buckets
     Field<uint32_t> version;  // odd while slots move
     uint32_t count = 0;
+    uint32_t limit = 0;  // of the count, before it has to grow
   };
   static constexpr uint64_t kMark = 1;
   static constexpr uint32_t kTagBits = 63 - kRunBits - kOffsetBits;
   static constexpr uint32_t kTagShift = 64 - kTagBits;
-  static constexpr uint32_t kSlots = Arena::kUnitWords;        // of a bucket
-  static constexpr uint32_t kMostPassed = (1u << kSlots) - 1;  // and no longer counted
+  static constexpr uint32_t kSlots = Arena::kUnitWords;  // of a bucket
 
   static Arena::Ref RefOf(uint64_t range) { return static_cast<Arena::Ref>(range >> 32); }
   static uint32_t BucketsOf(uint64_t range) { return static_cast<uint32_t>(range); }
@@ -144,7 +115,11 @@ class PlaceTable {
   static uint32_t LimitOf(uint32_t shard, uint64_t range) {
     return BucketsOf(range) * (144 + (shard + 11) % 16 * 3) / 32;
   }
-  static uint64_t TagOf(uint64_t mixed) { return mixed & ((1u << kTagBits) - 1); }
+  // Never 0, which is an empty slot's.
+  static uint64_t TagOf(uint64_t mixed) {
+    const uint64_t tag = mixed & ((1u << kTagBits) - 1);
+    return tag + (tag == 0 ? 1 : 0);
+  }
   static uint64_t Home(uint64_t tag, uint64_t range) {
     return (tag * BucketsOf(range)) >> kTagBits;
   }
@@ -157,71 +132,74 @@ class PlaceTable {
             static_cast<uint32_t>(slot >> 1) & (kMaxRunBlocks - 1)};
   }
   uint32_t ShardOf(uint64_t mixed) const {
-    return static_cast<uint32_t>(mixed >> 40) & (static_cast<uint32_t>(shards_.size()) - 1);
+    return static_cast<uint32_t>(mixed >> 40) & last_shard_;
   }
   uint64_t* Bucket(uint64_t range, uint64_t bucket) const {
     return arena_.Words(RefOf(range) + static_cast<Arena::Ref>(bucket));
   }
 
-  // Writer only. EqualTo and Alike: a bit per slot of a bucket; the former whatever its mark.
+  // Writer only. A bit per slot of a bucket.
+  struct Seen {
+    uint32_t alike, empty;
+  };
 #ifdef __SSE2__
   static __m128i PairOf(const uint64_t* slots, int pair) {
     return _mm_load_si128(reinterpret_cast<const __m128i*>(slots) + pair);
   }
-  static uint32_t EqualTo(const uint64_t* slots, uint64_t value) {
-    const __m128i mark = _mm_set1_epi64x(kMark);
-    const __m128i wanted = _mm_set1_epi64x(static_cast<int64_t>(value | kMark));
-    const auto halves = [&](int pair) {
-      return _mm_cmpeq_epi32(_mm_or_si128(PairOf(slots, pair), mark), wanted);
-    };
-    // A byte per half of a slot.
-    const __m128i bytes = _mm_packs_epi16(_mm_packs_epi32(halves(0), halves(1)),
-                                          _mm_packs_epi32(halves(2), halves(3)));
-    return static_cast<uint32_t>(
-        _mm_movemask_epi8(_mm_packs_epi16(_mm_cmpeq_epi16(bytes, _mm_set1_epi16(-1)), bytes)) &
-        0xff);
+  // The upper (1) or lower (0) halves of two pairs of slots.
+  template <int upper>
+  static __m128i Halves(__m128i a, __m128i b) {
+    return _mm_castps_si128(
+        _mm_shuffle_ps(_mm_castsi128_ps(a), _mm_castsi128_ps(b), upper == 1 ? 0xdd : 0x88));
   }
-  static uint32_t Alike(const uint64_t* slots, uint64_t tag) {
-    const __m128i wanted = _mm_set1_epi32(static_cast<int32_t>(tag));
+  static Seen Look(const uint64_t* slots, uint64_t tag) {
     const auto tags = [&](int pair) {
-      const auto shifted = [&](int at) {
-        return _mm_castsi128_ps(_mm_srli_epi64(PairOf(slots, at), kTagShift));
-      };
-      return _mm_cmpeq_epi32(
-          _mm_castps_si128(_mm_shuffle_ps(shifted(pair), shifted(pair + 1), 0x88)), wanted);
+      return _mm_srli_epi32(Halves<1>(PairOf(slots, pair), PairOf(slots, pair + 1)),
+                            kTagShift - 32);
     };
-    const __m128i words = _mm_packs_epi32(tags(0), tags(2));
-    const auto alike =
-        static_cast<uint32_t>(_mm_movemask_epi8(_mm_packs_epi16(words, words)) & 0xff);
-    return tag != 0 ? alike : alike & ~EqualTo(slots, 0);
+    const __m128i first = tags(0), last = tags(2), none = _mm_setzero_si128();
+    const __m128i wanted = _mm_set1_epi32(static_cast<int32_t>(tag));
+    const __m128i alike =
+        _mm_packs_epi32(_mm_cmpeq_epi32(first, wanted), _mm_cmpeq_epi32(last, wanted));
+    const __m128i empty =
+        _mm_packs_epi32(_mm_cmpeq_epi32(first, none), _mm_cmpeq_epi32(last, none));
+    const auto bits = static_cast<uint32_t>(_mm_movemask_epi8(_mm_packs_epi16(alike, empty)));
+    return {bits & 0xff, bits >> 8};
   }
-  // Whether something went past the bucket.
-  static bool Passed(const uint64_t* slots) {
-    const __m128i marks = _mm_or_si128(_mm_or_si128(PairOf(slots, 0), PairOf(slots, 1)),
-                                       _mm_or_si128(PairOf(slots, 2), PairOf(slots, 3)));
-    return _mm_movemask_pd(_mm_castsi128_pd(_mm_slli_epi64(marks, 63))) != 0;
+  // Where `wanted` is, whatever the mark.
+  static uint64_t* FindSlot(uint64_t* slots, uint64_t wanted) {
+    const __m128i mark = _mm_set1_epi32(kMark);
+    const __m128i lower = _mm_set1_epi32(static_cast<int32_t>(wanted | kMark));
+    const auto equal = [&](int pair) {
+      const __m128i halves = Halves<0>(PairOf(slots, pair), PairOf(slots, pair + 1));
+      return _mm_cmpeq_epi32(_mm_or_si128(halves, mark), lower);
+    };
+    const __m128i words = _mm_packs_epi32(equal(0), equal(2));
+    auto bits = static_cast<uint32_t>(_mm_movemask_epi8(_mm_packs_epi16(words, words)) & 0xff);
+    for (; bits != 0; bits &= bits - 1) {
+      uint64_t* slot = slots + std::countr_zero(bits);
+      if ((Load(slot) & ~kMark) == wanted) return slot;
+    }
+    return nullptr;
   }
 #else
-  static uint32_t EqualTo(const uint64_t* slots, uint64_t value) {
-    uint32_t mask = 0;
-    for (uint32_t i = 0; i < kSlots; ++i)
-      mask |= uint32_t{(slots[i] | kMark) == (value | kMark)} << i;
-    return mask;
-  }
-  static uint32_t Alike(const uint64_t* slots, uint64_t tag) {
-    uint32_t mask = 0;
+  static Seen Look(const uint64_t* slots, uint64_t tag) {
+    Seen seen{};
     for (uint32_t i = 0; i < kSlots; ++i) {
-      mask |= uint32_t{slots[i] > kMark && slots[i] >> kTagShift == tag} << i;
+      seen.alike |= uint32_t{slots[i] >> kTagShift == tag} << i;
+      seen.empty |= uint32_t{slots[i] <= kMark} << i;
     }
-    return mask;
+    return seen;
   }
-  static bool Passed(const uint64_t* slots) {
-    uint64_t marks = 0;
-    for (uint32_t i = 0; i < kSlots; ++i) marks |= slots[i];
-    return (marks & kMark) != 0;
+  static uint64_t* FindSlot(uint64_t* slots, uint64_t wanted) {
+    for (uint32_t i = 0; i < kSlots; ++i) {
+      if ((slots[i] & ~kMark) == wanted) return slots + i;
+    }
+    return nullptr;
   }
 #endif
-  static uint32_t PassedOf(const uint64_t* slots);
+  // Whether something went past the bucket.
+  static bool Passed(const uint64_t* slots) { return (Load(slots + kSlots - 1) & kMark) != 0; }
   // One more, or one less.
   static void CountPassed(uint64_t* slots, bool more);
 
@@ -233,13 +211,12 @@ class PlaceTable {
     uint64_t at = Home(tag, range);
     for (uint32_t steps = 0; steps < buckets; ++steps) {
       const uint64_t* slots = Bucket(range, at);
-      uint64_t marks = 0;
+      uint64_t slot = 0;
       for (uint32_t i = 0; i < kSlots; ++i) {
-        const uint64_t slot = Load(slots + i);
-        marks |= slot;
-        if (slot >> kTagShift == tag && slot > kMark && each(PlaceOf(slot))) return;
+        slot = Load(slots + i);
+        if (slot >> kTagShift == tag && each(PlaceOf(slot))) return;
       }
-      if ((marks & kMark) == 0) return;
+      if ((slot & kMark) == 0) return;
       if (++at == buckets) at = 0;
     }
   }
@@ -251,7 +228,48 @@ class PlaceTable {
 
   const uint64_t seed_;
   Arena& arena_;
+  const uint32_t last_shard_;
   std::vector<Shard> shards_;
 };
+
+struct PlaceTable::Seat {
+  Shard* shard;
+  uint64_t range;
+  uint64_t* slots;
+  uint64_t tag;
+};
+
+inline PlaceTable::Seat PlaceTable::Fetch(uint64_t mixed) {
+  Shard& shard = shards_[ShardOf(mixed)];
+  const uint64_t range = shard.range, tag = TagOf(mixed);
+  uint64_t* slots = Bucket(range, Home(tag, range));
+  __builtin_prefetch(slots);
+  return {&shard, range, slots, tag};
+}
+
+inline void PlaceTable::FetchMore(const Seat& seat) {
+  __builtin_prefetch(seat.slots + (Load(seat.slots + kSlots - 1) != 0 ? kSlots : 0));
+}
+
+inline bool PlaceTable::InsertAlone(const Seat& seat, Place place) {
+  Shard& shard = *seat.shard;
+  if (shard.range != seat.range || shard.count >= shard.limit) return false;
+  const Seen seen = Look(seat.slots, seat.tag);
+  if (seen.empty == 0 || Passed(seat.slots)) return InsertFar(shard, seat.tag, place);
+  if (seen.alike != 0) return false;
+  Save(seat.slots + std::countr_zero(seen.empty), Pack(seat.tag, place));
+  ++shard.count;
+  return true;
+}
+
+inline bool PlaceTable::EraseAlone(const Seat& seat, Place place) {
+  Shard& shard = *seat.shard;
+  if (shard.range != seat.range || shard.count <= shard.limit / 4) return false;
+  uint64_t* slot = FindSlot(seat.slots, Pack(seat.tag, place));
+  if (slot == nullptr) return false;
+  Save(slot, Load(slot) & kMark);
+  --shard.count;
+  return true;
+}
 
 }  // namespace warmpath::index

@@ -89,21 +89,25 @@ void Core::Unname(RunId strand_id, uint32_t from, uint32_t to) {
   const uint64_t* column = arena.Words(strand.hashes);
   const uint32_t base = strand.base;
   // From the end, as engines evict.
-  uint64_t mixed[2][kAhead];
+  PlaceTable::Seat seats[2][kAhead];
+  uint64_t mixed[kAhead];
   const auto fetch = [&](uint32_t end) {
-    uint64_t* into = mixed[(to - end) / kAhead % 2];
+    PlaceTable::Seat* into = seats[(to - end) / kAhead % 2];
     const uint32_t count = std::min(kAhead, end - from);
-    for (uint32_t i = 0; i < count; ++i) into[i] = hashes.Mix(Load(column + (end - 1 - i - base)));
-    for (uint32_t i = 0; i < count; ++i) hashes.Prefetch(into[i]);
+    const uint64_t* last = column + (end - 1 - base);
+#pragma clang loop vectorize(disable)
+    for (uint32_t i = 0; i < count; ++i) mixed[i] = hashes.Mix(Load(last - i));
+    for (uint32_t i = 0; i < count; ++i) into[i] = hashes.Fetch(mixed[i]);
   };
   if (from < to) fetch(to);
   for (uint32_t end = to; end > from;) {
-    const uint64_t* of = mixed[(to - end) / kAhead % 2];
+    const PlaceTable::Seat* of = seats[(to - end) / kAhead % 2];
     const uint32_t count = std::min(kAhead, end - from);
     if (end - from > kAhead) fetch(end - kAhead);
-    for (uint32_t i = 0; i < count; ++i) {
-      const Place place{strand_id, end - 1 - i - base};
-      if (!hashes.EraseAlone(of[i], place)) WP_CHECK(hashes.Erase(of[i], place));
+    Place place{strand_id, end - 1 - base};
+    for (uint32_t i = 0; i < count; ++i, --place.offset) {
+      if (hashes.EraseAlone(of[i], place)) continue;
+      WP_CHECK(hashes.Erase(hashes.Mix(Load(column + place.offset)), place));
     }
     end -= count;
   }
@@ -202,11 +206,15 @@ size_t Core::RemoveCopies(LaneId lane, Spot spot, std::span<const kv::EngineHash
     __builtin_prefetch(column + first - 1 - i);
   coverage.ForLane(strand, lane, [&](uint32_t from, uint32_t to) {
     if (spot.block < from || spot.block >= to) return;
-    const auto at = [&](uint32_t block) { return Load(column + (block - strand.base)); };
-    size_t next = 1;
-    for (; next < names.size() && begin > from && at(begin - 1) == names[next]; ++next) --begin;
-    if (next > 1) return;
-    for (; next < names.size() && end < to && at(end) == names[next]; ++next) ++end;
+    const uint64_t* const at = column + first;
+    const size_t most_before = std::min<size_t>(names.size(), spot.block - from + 1);
+    const size_t most_behind = std::min<size_t>(names.size(), to - spot.block);
+    size_t same = 1;
+    while (same < most_before && Load(at - same) == names[same]) ++same;
+    begin = spot.block + 1 - static_cast<uint32_t>(same);
+    if (same > 1) return;
+    while (same < most_behind && Load(at + same) == names[same]) ++same;
+    end = spot.block + static_cast<uint32_t>(same);
   });
   *taken = end - begin;
   if (*taken == names.size() && *taken <= kAhead / 2) FetchBefore(strand, begin, *taken);

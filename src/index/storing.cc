@@ -236,34 +236,39 @@ uint32_t Core::Name(Storing& storing, RunId id, uint32_t block, size_t index, ui
   const Run& strand = runs[id];
   uint64_t* column = arena.Words(strand.hashes) + (block - strand.base);
   const kv::EngineHash* names = storing.hashes.data() + index;
-  uint64_t mixed[3][kAhead];
-  const auto prepare = [&](uint32_t at) {
-    uint64_t* into = mixed[at / kAhead % 3];
+  // The names after the next are fetched, then the next ones' further buckets.
+  PlaceTable::Seat seats[3][kAhead];
+  uint64_t mixed[kAhead];
+  const auto fetch = [&](uint32_t at) {
+    PlaceTable::Seat* into = seats[at / kAhead % 3];
     const uint32_t end = std::min(kAhead, count - at);
-    for (uint32_t i = 0; i < end; ++i) into[i] = hashes.Mix(names[at + i]);
-    for (uint32_t i = 0; i < end; ++i) hashes.Prefetch(into[i]);
+#pragma clang loop vectorize(disable)
+    for (uint32_t i = 0; i < end; ++i) mixed[i] = hashes.Mix(names[at + i]);
+    for (uint32_t i = 0; i < end; ++i) into[i] = hashes.Fetch(mixed[i]);
   };
-  const auto prepare_more = [&](uint32_t at) {
-    const uint64_t* of = mixed[at / kAhead % 3];
+  const auto fetch_more = [&](uint32_t at) {
+    const PlaceTable::Seat* of = seats[at / kAhead % 3];
     const uint32_t end = std::min(kAhead, count - at);
-    for (uint32_t i = 0; i < end; ++i) hashes.PrefetchMore(of[i]);
+    for (uint32_t i = 0; i < end; ++i) PlaceTable::FetchMore(of[i]);
   };
-  prepare(0);
-  if (kAhead < count) prepare(kAhead);
+  fetch(0);
+  if (kAhead < count) fetch(kAhead);
   for (uint32_t at = 0; at < count; at += kAhead) {
-    if (at + 2 * kAhead < count) prepare(at + 2 * kAhead);
-    if (at + kAhead < count) prepare_more(at + kAhead);
-    const uint64_t* of = mixed[at / kAhead % 3];
-    for (uint32_t i = at; i < at + kAhead && i < count; ++i) {
-      const uint64_t name = of[i - at];
+    if (at + 2 * kAhead < count) fetch(at + 2 * kAhead);
+    if (at + kAhead < count) fetch_more(at + kAhead);
+    const PlaceTable::Seat* of = seats[at / kAhead % 3];
+    const uint32_t end = std::min(at + kAhead, count);
+    Place place = PlaceIn(id, block + at);
+    for (uint32_t i = at; i < end; ++i, ++place.offset) {
       Save(column + i, names[i]);
-      if (hashes.InsertAlone(name, PlaceIn(id, block + i))) continue;
-      const bool twin = hashes.Find(name, [&](Place place) {
-        const Run& other = runs[place.run];
-        return HashAt(other, other.base + place.offset) == names[i];
+      if (hashes.InsertAlone(of[i - at], place)) continue;
+      const uint64_t name = hashes.Mix(names[i]);
+      const bool twin = hashes.Find(name, [&](Place found) {
+        const Run& other = runs[found.run];
+        return HashAt(other, other.base + found.offset) == names[i];
       });
       if (twin && !NameTwin(storing, id, block, block + i, names[i])) return i;
-      if (!hashes.Insert(name, PlaceIn(id, block + i))) return i;
+      if (!hashes.Insert(name, place)) return i;
     }
   }
   return count;
