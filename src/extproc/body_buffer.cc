@@ -16,10 +16,10 @@ constexpr size_t kMaxGrowthOnAnnouncement = size_t{1} << 20;
 
 }  // namespace
 
-bool ByteBudget::Take(size_t bytes) {
+bool ByteBudget::TakeUpTo(size_t limit, size_t bytes) {
   size_t used = used_.load(std::memory_order_relaxed);
   do {
-    if (bytes > limit_ - std::min(limit_, used)) return false;
+    if (bytes > limit - std::min(limit, used)) return false;
   } while (!used_.compare_exchange_weak(used, used + bytes, std::memory_order_relaxed));
   return true;
 }

@@ -16,13 +16,17 @@ class ByteBudget {
  public:
   explicit ByteBudget(size_t limit) : limit_(limit) {}
   // False: taking `bytes` more would exceed the limit; nothing was taken.
-  [[nodiscard]] bool Take(size_t bytes);
+  [[nodiscard]] bool Take(size_t bytes) { return TakeUpTo(limit_, bytes); }
+  // For what can be done without: false too where more than half would then be in use.
+  [[nodiscard]] bool TakeSpare(size_t bytes) { return TakeUpTo(limit_ / 2, bytes); }
   // Takes them whatever the limit says.
   void Force(size_t bytes) { used_.fetch_add(bytes, std::memory_order_relaxed); }
   void Return(size_t bytes) { used_.fetch_sub(bytes, std::memory_order_relaxed); }
   size_t used() const { return used_.load(std::memory_order_relaxed); }
 
  private:
+  bool TakeUpTo(size_t limit, size_t bytes);
+
   const size_t limit_;
   std::atomic<size_t> used_{0};
 };

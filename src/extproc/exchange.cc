@@ -220,12 +220,21 @@ void Exchange::Buffer(const RequestMessage& part) {
   if (part.body().size() > shared_.options.max_request_body - body.size()) {
     return Refuse(routing::ApiError{413, "The request body is too large.", "request_too_large"});
   }
-  if (!body.Append(part.body())) {
+  bool taken = body.Append(part.body());
+  if (!taken && pending_->slow_body != nullptr) {
+    pending_->slow_body = nullptr;  // what it holds can be done without
+    taken = body.Append(part.body());
+  }
+  if (!taken) {
     return Refuse(routing::ApiError{503, "Too many request bodies are being read; try again.",
                                     kMemoryCode, 1},
                   kSaturated);
   }
-  if (part.end_of_stream() || !duplex()) Decide();
+  if (part.end_of_stream() || !duplex()) return Decide();
+  if (body.size() < routing::Foresight::kFirstBytes) return;
+  auto& slow = pending_->slow_body;
+  if (slow == nullptr) slow = std::make_unique<SlowBody>(shared_.deps, shared_.buffered);
+  slow->OnPart(body, pending_->kind.api, pending_->head.content_length.value_or(0));
 }
 
 void Exchange::DecideByLoad(Look look) {
@@ -246,6 +255,7 @@ void Exchange::Decide() {
     return Refuse(routing::ApiError{400, "The request body is empty.", "invalid_request"});
   }
   state_ = State::kDeciding;
+  pending_->slow_body = nullptr;
   auto prepared =
       shared_.deps.director.PrepareIfQuick(pending_->head.request_id, pending_->kind.api,
                                            pending_->body->view(), pending_->head.attributes);

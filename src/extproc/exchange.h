@@ -26,6 +26,7 @@
 #include "extproc/response_phase.h"
 #include "extproc/server.h"
 #include "extproc/sink.h"
+#include "extproc/slow_body.h"
 #include "routing/api_errors.h"
 
 namespace warmpath::extproc {
@@ -74,6 +75,7 @@ class Exchange {
     RequestHead head;
     BodyKind kind;
     std::shared_ptr<BodyBuffer> body;
+    std::unique_ptr<SlowBody> slow_body;  // null for small ones and when all is there
     bool trailers = false;
     size_t echoed = 0;
     // False once nobody waits for the pool's result, so that a backlog of such work is passed over.
