@@ -123,6 +123,12 @@ bool ReadRest(std::string_view line, PromSample& sample, Labels& labels, Unescap
   return true;
 }
 
+// Whether `name` is the name `line` begins with.
+bool IsOf(std::string_view line, std::string_view name) {
+  return !name.empty() && line.starts_with(name) &&
+         (line.size() == name.size() || !IsName(line[name.size()]));
+}
+
 class FunctionVisitor final : public PromVisitor {
  public:
   explicit FunctionVisitor(const std::function<void(const PromSample&)>& fn) : fn_(fn) {}
@@ -152,13 +158,17 @@ Result<PromStats> ReadPrometheusText(std::string_view text, PromVisitor& visitor
   PromSample sample;
   Labels labels;
   std::string unescaped;
+  std::string_view unwanted;  // the last name not asked for: most lines are of a histogram
   while (!text.empty()) {
     const size_t end = text.find('\n');
     std::string_view line = Trim(text.substr(0, end));
     text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
-    if (line.empty() || line.front() == '#') continue;
+    if (line.empty() || line.front() == '#' || IsOf(line, unwanted)) continue;
     const auto name = TakeName(line);
-    if (name && !visitor.Wants(*name)) continue;
+    if (name && !visitor.Wants(*name)) {
+      unwanted = *name;
+      continue;
+    }
     if (name && ReadRest(line, sample, labels, Unescaped(unescaped), max_labels)) {
       sample.name = *name;
       ++stats.samples;

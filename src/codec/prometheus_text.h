@@ -38,7 +38,7 @@ struct PromStats {
 class PromVisitor {
  public:
   virtual ~PromVisitor() = default;
-  // Asked before the rest of a line is read.
+  // Asked before the rest of a line is read; once for lines of one name that follow each other.
   virtual bool Wants(std::string_view) { return true; }
   // The views live during the call.
   virtual void OnSample(const PromSample& sample) = 0;

@@ -1,5 +1,6 @@
 #include "codec/prometheus_text.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -67,6 +68,25 @@ TEST(PrometheusText, ReadsOnlyWhatIsWanted) {
   EXPECT_EQ(visitor.sum, 3);
   EXPECT_EQ(stats->samples, 2u);
   EXPECT_EQ(stats->bad_lines, 2u);
+}
+
+TEST(PrometheusText, PassesOverLinesOfANameThatIsNotWanted) {
+  class Visitor final : public PromVisitor {
+   public:
+    bool Wants(std::string_view name) override {
+      asked += fmt::format("{} ", name);
+      return name == "ab" || name == "a:b";
+    }
+    void OnSample(const PromSample& sample) override { sum += sample.value; }
+    std::string asked;
+    double sum = 0;
+  } visitor;
+  const auto stats = ReadPrometheusText(
+      "a{x=\"1\"} 1\na{x=\"2\"} 2\na 4\nab 8\na 16\na:b 32\na\nab{x=\"ab\"} 64\nac 1\n", visitor);
+  ASSERT_TRUE(stats);
+  EXPECT_EQ(visitor.sum, 8 + 32 + 64);
+  EXPECT_EQ(stats->samples, 3u);
+  EXPECT_EQ(visitor.asked, "a ab a:b ab ac ");
 }
 
 TEST(PrometheusText, ReadsARecordedEngine) {

@@ -2,13 +2,17 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <future>
 #include <utility>
 
+#include "base/units.h"
 #include "net/client_call.h"
 
 namespace warmpath::net {
 namespace {
+
+constexpr int64_t kMaxReservedBody = 256 << 10;  // of a declared length that has not arrived yet
 
 class CallHandle final : public HttpCall {
  public:
@@ -65,6 +69,11 @@ class Client final : public HttpClient {
     handlers.on_head = [state](HttpResponseHead head) {
       state->response.status = head.status;
       state->response.headers = std::move(head.headers);
+      // A page of an engine's metrics comes in many pieces.
+      const auto length = ParseInt(state->response.headers.Get("Content-Length").value_or(""));
+      if (length && *length > 0) {
+        state->response.body.reserve(static_cast<size_t>(std::min(*length, kMaxReservedBody)));
+      }
     };
     handlers.on_data = [state](std::string_view bytes) {
       if (bytes.size() > state->max_body - state->response.body.size()) {
