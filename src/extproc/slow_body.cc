@@ -9,7 +9,6 @@ namespace {
 using routing::Foresight;
 
 constexpr size_t kNever = static_cast<size_t>(-1);
-constexpr size_t kBytesPerGlance = 32 << 10;  // at the clock
 
 }  // namespace
 
@@ -19,7 +18,6 @@ void SlowBody::OnPart(const BodyBuffer& body, prompt::Api api, uint64_t length) 
   if (!foresight_) {
     const TimePoint now = deps_.clock.Now();
     if (!began_) began_ = now;
-    next_ = size + kBytesPerGlance;
     if (now - *began_ < Foresight::kSlow) return;
     if (!deps_.director.Foresees(api)) {
       next_ = kNever;
