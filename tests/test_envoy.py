@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import json
+import random
 import signal
 import socket
 import threading
@@ -160,6 +161,27 @@ def test_a_chunked_upload(stack):
     answer = httpx.post(front.url + "/v1/completions", content=pieces, headers={"content-type": "application/json"}, timeout=60)
     assert answer.status_code in (200, 400)  # the engine's own length limit
     assert "maximum" in answer.text or answer.status_code == 200
+
+
+def test_a_slow_upload_is_tokenized_while_it_arrives(stack):
+    _, picker, front = stack
+    draw = random.Random(5)
+    words = " ".join(draw.choice(["international", "understanding", "responsibility", "communication"]) for _ in range(10_000))
+    body = json.dumps({"model": MODEL, "max_tokens": 2, "messages": [{"role": "user", "content": words}]}).encode()
+
+    def pieces():
+        # Most of it; then a little again and again, until it has been looked at.
+        at = len(body) - 20_000
+        yield body[:at]
+        end = time.monotonic() + DEADLINE
+        while picker.metric("warmpath_foreseen_text_bytes_total") < 50_000 and time.monotonic() < end:
+            yield body[at:at + 5]
+            at += 5
+        yield body[at:]
+    answer = httpx.post(front.url + "/v1/chat/completions", content=pieces(), headers={"content-type": "application/json"}, timeout=60)
+    assert answer.status_code == 200 and answer.json()["usage"]["prompt_tokens"] > 10_000, answer.text
+    assert picker.metric("warmpath_foreseen_text_bytes_total") >= 50_000
+    assert not picker.metric("warmpath_token_parity_mismatches_total")
 
 
 def big_engine():

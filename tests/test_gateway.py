@@ -1,6 +1,7 @@
 """The gateway as clients see it: the OpenAI SDK, bytes relayed unchanged, errors, retries, limits."""
 
 import json
+import random
 import re
 import socket
 
@@ -193,3 +194,31 @@ def test_a_client_that_leaves_aborts_the_engines_work(start):
         next(lines)
         wait_until(lambda: running() == 1, "the engine decodes")
     wait_until(lambda: running() == 0, "the engine stops decoding", 5)
+
+
+def test_a_slow_upload_is_tokenized_while_it_arrives(fleet):
+    _, router = fleet
+    draw = random.Random(5)
+    words = " ".join(draw.choice(["international", "understanding", "responsibility", "communication"]) for _ in range(10_000))
+    body = json.dumps({"model": MODEL, "max_tokens": 2, "messages": [{"role": "user", "content": words}]}).encode()
+    mismatches = router.metric("warmpath_token_parity_mismatches_total")
+    seen = lambda: router.metric("warmpath_foreseen_text_bytes_total")
+    host, port = router.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=DEADLINE) as connection:
+        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body))
+        # Most of it; then a little again and again, until it has been looked at.
+        at = len(body) - 20_000
+        connection.sendall(body[:at])
+
+        def looked_at():
+            nonlocal at
+            connection.sendall(body[at:at + 5])
+            at += 5
+            return seen() > 50_000
+        wait_until(looked_at, "text foreseen")
+        connection.sendall(body[at:])
+        with connection.makefile("rb") as file:
+            answer = file.read()
+    assert answer.startswith(b"HTTP/1.1 200 "), answer[:500]
+    assert json.loads(answer[answer.index(b"{"):answer.rindex(b"}") + 1])["usage"]["prompt_tokens"] > 10_000
+    assert router.metric("warmpath_token_parity_mismatches_total") == mismatches
