@@ -63,36 +63,33 @@ void PlaceTable::CountPassed(uint64_t* slots, bool more) {
   }
 }
 
-void PlaceTable::Put(Shard& shard, uint64_t tag, Place place) const {
-  const uint64_t range = shard.range;
-  const auto put = [&](uint64_t* slots, uint32_t empty) {
-    uint64_t* slot = slots + std::countr_zero(empty);
-    Save(slot, Pack(tag, place) | (Load(slot) & kMark));
-    ++shard.count;
-  };
-  uint64_t at = Home(tag, range);
-  uint64_t* slots = Bucket(range, at);
-  if (const uint32_t empty = Look(slots, tag).empty; empty != 0) return put(slots, empty);
-  const Moving moving(shard);
-  for (;;) {
-    CountPassed(slots, true);
-    at = at + 1 == BucketsOf(range) ? 0 : at + 1;
-    slots = Bucket(range, at);
-    if (const uint32_t empty = Look(slots, tag).empty; empty != 0) return put(slots, empty);
-  }
-}
-
-bool PlaceTable::InsertFar(Shard& shard, uint64_t tag, Place place) {
+bool PlaceTable::InsertFar(Shard& shard, uint64_t tag, Place place, bool alone) {
   const uint64_t range = shard.range;
   const uint32_t buckets = BucketsOf(range);
-  uint64_t at = Home(tag, range);
-  for (uint32_t steps = 0; steps < buckets; ++steps) {
-    const uint64_t* slots = Bucket(range, at);
-    if (Look(slots, tag).alike != 0) return false;
-    if (!Passed(slots)) break;
-    at = at + 1 == buckets ? 0 : at + 1;
+  const uint64_t home = Home(tag, range);
+  const auto next = [&](uint64_t at) { return at + 1 == buckets ? 0 : at + 1; };
+  uint64_t at = home;
+  uint64_t* slot = nullptr;
+  uint64_t slot_at = home;
+  for (uint32_t steps = 1;; ++steps, at = next(at)) {
+    uint64_t* slots = Bucket(range, at);
+    const Seen seen = Look(slots, tag);
+    if (alone && seen.alike != 0) return false;
+    if (slot == nullptr && seen.empty != 0) {
+      slot = slots + std::countr_zero(seen.empty);
+      slot_at = at;
+    }
+    alone = alone && Passed(slots) && steps < buckets;
+    if (slot != nullptr && !alone) break;
   }
-  Put(shard, tag, place);
+  ++shard.count;
+  if (slot_at == home) {
+    Save(slot, Pack(tag, place) | (Load(slot) & kMark));
+    return true;
+  }
+  const Moving moving(shard);
+  Save(slot, Pack(tag, place) | (Load(slot) & kMark));
+  for (at = home; at != slot_at; at = next(at)) CountPassed(Bucket(range, at), true);
   return true;
 }
 
@@ -142,8 +139,7 @@ bool PlaceTable::Insert(uint64_t mixed, Place place) {
   if (shard.count >= shard.limit) {
     if (!Resize(shard, RoundUp(BucketsOf(shard.range) + 1))) return false;
   }
-  Put(shard, TagOf(mixed), place);
-  return true;
+  return InsertFar(shard, TagOf(mixed), place, false);
 }
 
 bool PlaceTable::Erase(uint64_t mixed, Place place) {

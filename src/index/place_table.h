@@ -223,8 +223,8 @@ class PlaceTable {
 
   class Moving;
   bool Resize(Shard& shard, uint32_t buckets);
-  bool InsertFar(Shard& shard, uint64_t tag, Place place);
-  void Put(Shard& shard, uint64_t tag, Place place) const;
+  // Into the first bucket with room. `alone`: false when something in the way is of the same tag.
+  bool InsertFar(Shard& shard, uint64_t tag, Place place, bool alone);
 
   const uint64_t seed_;
   Arena& arena_;
@@ -255,7 +255,7 @@ inline bool PlaceTable::InsertAlone(const Seat& seat, Place place) {
   Shard& shard = *seat.shard;
   if (shard.range != seat.range || shard.count >= shard.limit) return false;
   const Seen seen = Look(seat.slots, seat.tag);
-  if (seen.empty == 0 || Passed(seat.slots)) return InsertFar(shard, seat.tag, place);
+  if (seen.empty == 0 || Passed(seat.slots)) return InsertFar(shard, seat.tag, place, true);
   if (seen.alike != 0) return false;
   Save(seat.slots + std::countr_zero(seen.empty), Pack(seat.tag, place));
   ++shard.count;
