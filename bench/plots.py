@@ -160,6 +160,9 @@ def gateway_table(figures):
     if "turns" in cases:
         c = cases["turns"]
         out.append(row("second turn of a 400 kB chat, against the first", c["ratio"], f"{c['ratio']:.3f}x ({c['second_us']:.0f} against {c['first_us']:.0f} us)", gateway.TURN_FLOOR, gateway.TURN_AIM))
+    if "upload" in cases:
+        c = cases["upload"]
+        out.append(f"| slow upload of 400 kB, from its last piece to the answer | new text {c['new_p50_ms']:.2f} ms, known {c['known_p50_ms']:.2f} ms (nginx {c['nginx_p50_ms']:.2f}) | | | |")
     if "memory" in cases:
         c = cases["memory"]
         for what, kind, floor, aim in (("memory per open stream", "stream", gateway.STREAM_KIB_FLOOR, gateway.STREAM_KIB_AIM),
