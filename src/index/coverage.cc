@@ -219,6 +219,7 @@ void Coverage::Free(Run& run) {
   run.intervals = 0;
   run.interval = 0;
   run.interval_units = 0;
+  run.inline_interval = 0;
   run.words = 0;
   run.word_count = 0;
   run.full = 0;

@@ -113,6 +113,7 @@ void Core::Shrink(Run& strand) {
 
 void Core::FreeStrand(RunId id) {
   Run& strand = runs[id];
+  const Changing changing(RunOf(strand));  // what is given back may be overwritten at once
   coverage.Free(strand);
   if (strand.hash_units > 0) arena.Free(strand.hashes, strand.hash_units);
   if (strand.key_units > 0) arena.Free(strand.keys, strand.key_units);

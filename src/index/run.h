@@ -114,6 +114,7 @@ class RunPool {
   RunId IdOf(const Run& run) const { return static_cast<RunId>(&run - runs_.As<Run>()); }
   // 0 when all are taken.
   RunId Allocate();
+  // Of one whose coverage and arrays were given back.
   void Free(RunId id);
 
   // Every id in use is below. Readers bound what they read by max_runs().
