@@ -129,8 +129,10 @@ size_t Core::Uncover(LaneId id, RunId strand_id, uint32_t from, uint32_t to, End
       if (begin <= from && to <= end) from = begin, to = end;
     });
   }
-  Changing changing(run);
-  coverage.Remove(strand, id, from, to);
+  {
+    const Changing changing(run);
+    coverage.Remove(strand, id, from, to);
+  }
   const size_t ended = Alone(id, strand_id, from, to);
   lanes[id].blocks -= to - from;
   CountEnded(id, ended, reason);
@@ -174,10 +176,12 @@ bool Core::RemoveTail(LaneId id, RunId run_id, uint32_t from, uint32_t to) {
       !coverage.IsSole(run, id)) {
     return false;
   }
-  const Changing changing(run);
   Unname(run_id, from, to);
-  run.end = static_cast<uint16_t>(from);
-  Shrink(run);
+  {
+    const Changing changing(run);
+    run.end = static_cast<uint16_t>(from);
+    Shrink(run);
+  }
   lanes[id].blocks -= to - from;
   stats.blocks -= to - from;
   CountEnded(id, to - from, Ended::kRemoved);
