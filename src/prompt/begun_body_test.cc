@@ -58,17 +58,14 @@ const std::vector<std::string> kChats = {
     R"({"messages":[{"role":"user","content":[{"type":"text","text":"one"},{"type":"text","text":"two \" and"}]},{"role":"assistant","content":"x"}]})",
     R"({"messages":[{"role":"user","content":[{"text":"text first","type":"text"},{"type":"image_url","image_url":{"url":"data:x"}}]}]})",
     R"({"messages":[{"role":"user","content":"\\\\\\\"\\n \u00e9\uD83D\ude42 \ud83d\uDE42\\u12 \/\b\f\n\r\t end"}]})",
-    "{\"messages\":[{\"role\":\"user\",\"content\":\"größer 日本語 🙂👩‍👩‍👧 "
-    "e\u0301\"}]}",
+    R"({"messages":[{"role":"user","content":"größer 日本語 🙂👩‍👩‍👧 é"}]})",
     R"({"tools":[{"type":"function","function":{"name":"f","parameters":{"required":["a","b"],"x":-1.5e3}}}],"messages":[{"role":"user","content":"call"},{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"1","content":"done"}]})",
     R"({"messages":[{"role":"user","content":"a"}],"x":[{"content":"not a message"}],"content":"nor this","y":{"messages":[{"content":"z"}]}})",
     R"({"x":{"messages":[{"content":"z"}]},"messages":[{"role":"user","name":"n","content":""},{},{"content":[{},[],{"type":"text","text":""}]}]})",
-    R"({"messages":[[{"content":"in a list"}],{"role":"user","content":"b"}]})",
 };
 
 TEST(BegunBody, OfABodyCutAnywhereTheTextsAreABeginning) {
   for (const std::string& body : kChats) {
-    if (body.find("[[{") != body.npos) continue;  // not plain
     EXPECT_GT(CutEverywhere(kChat, body), 3u) << body;
   }
   EXPECT_GT(
@@ -115,6 +112,8 @@ TEST(BegunBody, EndsTextsBehindWholeCharactersAndLeavesOutWhatIsNotComplete) {
             R"({"messages":[{"content":"a","role":"user"}]})");
   EXPECT_EQ(CompleteBody(kChat, R"({"messages":[{"role":"user","content":"a"},{"role":"user","na)"),
             message("a"));
+  EXPECT_EQ(CompleteBody(kChat, R"({"messages":[[{"content":"a"}],{"content":"b)"),
+            R"({"messages":[[{"content":"a"}],{"content":"b","role":"user"}]})");
   EXPECT_EQ(CompleteBody(kText, R"({"n":1,"prompt":"a b","max_tokens":12)"),
             R"({"n":1,"prompt":"a b"})");
 }

@@ -77,7 +77,11 @@ Result<Prepared> Director::Read(std::string request_id, prompt::Api api, std::st
   const auto policies = state_->CurrentPolicies();
   RoutingHeaders headers = ReadRoutingHeaders(prepared.attributes.headers);
   const std::string& model = prepared.view.model;
-  prepared.target_model = headers.model_rewrite.empty() ? model : std::move(headers.model_rewrite);
+  if (headers.model_rewrite.empty()) {
+    prepared.target_model = model;
+  } else {
+    prepared.target_model = std::move(headers.model_rewrite);
+  }
   ApplyHeaders(prepared, std::move(headers), *policies);
   if (!policies->rewrites.empty() && NamesAModel(api)) {
     if (model.empty() && !policies->has_generic_rule())
