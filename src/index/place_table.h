@@ -49,7 +49,9 @@ class PlaceTable {
   struct Seat;
   // The bucket is on its way into the cache from now on. Sixteen at a time are a good number.
   Seat Fetch(uint64_t mixed);
-  // Some time later: the next bucket, too, when the first one looks full or something went past it.
+  // Some time later: the next bucket, too, when something went past the first one.
+  static void FetchPassed(const Seat& seat);
+  // Or when it looks full.
   static void FetchMore(const Seat& seat);
 
   // Writer: calls `each(place)` for every slot that may be of `mixed` until it returns true.
@@ -249,6 +251,10 @@ inline PlaceTable::Seat PlaceTable::Fetch(uint64_t mixed) {
 
 inline void PlaceTable::FetchMore(const Seat& seat) {
   __builtin_prefetch(seat.slots + (Load(seat.slots + kSlots - 1) != 0 ? kSlots : 0));
+}
+
+inline void PlaceTable::FetchPassed(const Seat& seat) {
+  __builtin_prefetch(seat.slots + (Passed(seat.slots) ? kSlots : 0));
 }
 
 inline bool PlaceTable::InsertAlone(const Seat& seat, Place place) {

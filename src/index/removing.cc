@@ -104,6 +104,7 @@ void Core::Unname(RunId strand_id, uint32_t from, uint32_t to) {
     const PlaceTable::Seat* of = seats[(to - end) / kAhead % 2];
     const uint32_t count = std::min(kAhead, end - from);
     if (end - from > kAhead) fetch(end - kAhead);
+    for (uint32_t i = 0; i < count; ++i) PlaceTable::FetchPassed(of[i]);
     Place place{strand_id, end - 1 - base};
     for (uint32_t i = 0; i < count; ++i, --place.offset) {
       if (hashes.EraseAlone(of[i], place)) continue;
