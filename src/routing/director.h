@@ -205,9 +205,9 @@ class Director {
   // Whether Foresee may be of use for bodies of this API now. Cheap.
   bool Foresees(prompt::Api api) const;
   // Learns what can be told of a body from its beginning, so that Prepare is quicker when the rest
-  // of it has arrived, and says the same. Any thread, best one of a CPU pool: it takes as long as
-  // Prepare.
-  void Foresee(prompt::Api api, std::string_view begun) const;
+  // of it has arrived, and says the same. How many bytes of text were not known before. Any thread,
+  // best one of a CPU pool: it takes as long as Prepare.
+  size_t Foresee(prompt::Api api, std::string_view begun) const;
 
   // Objectives and model rewrites from now on; never null.
   void SetPolicies(std::shared_ptr<const Policies> policies);

@@ -36,8 +36,9 @@ class Foresight {
   Foresight(const Foresight&) = delete;
   Foresight& operator=(const Foresight&) = delete;
 
-  // How much must have arrived for Look to be worth a call again; never more than once per 64 KiB
-  // or quarter of what is there, so that all work together is linear.
+  // How much must have arrived for Look to be worth a call again. It does something once per 64 KiB
+  // or quarter of what is there, whichever is more, so that all work together is linear; less often
+  // where the text turns out to be known, and once more shortly before the end.
   size_t next() const { return next_; }
   // `begun`: all that has arrived. Copies what is new of it.
   void Look(std::string_view begun);
@@ -47,13 +48,16 @@ class Foresight {
  private:
   struct Begun;
 
-  size_t NextAfter(size_t size) const;
+  // The look under way has ended.
+  void EndLook();
 
   const Director& director_;
   const Runner run_;
   const prompt::Api api_;
   const uint64_t length_;
   size_t next_ = kFirstBytes;
+  bool looking_ = false;
+  size_t looked_ = 0;  // at so many bytes, before the last look
   std::shared_ptr<Begun> begun_;
 };
 

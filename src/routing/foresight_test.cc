@@ -83,6 +83,24 @@ TEST_F(ForesightTest, LooksAtGrowingBeginningsAndOnceMoreShortOfTheEnd) {
   EXPECT_GT(Foreseen(), static_cast<double>(body.size() - 30 * kKib));
 }
 
+TEST_F(ForesightTest, LooksLessOftenAtWhatIsKnown) {
+  const std::string body = Chat(30'000, 5'000'000);
+  const auto looks = [&] {
+    Foresight foresight(director_, RunHere, prompt::Api::kChatCompletions, body.size());
+    size_t count = 0;
+    for (size_t size = 1000; size < body.size(); size += 1000) {
+      if (size < foresight.next()) continue;
+      foresight.Look(std::string_view(body).substr(0, size));
+      ++count;
+    }
+    return count;
+  };
+  const size_t first = looks();
+  const double foreseen = Foreseen();
+  EXPECT_LT(looks(), first);
+  EXPECT_EQ(Foreseen(), foreseen);
+}
+
 TEST_F(ForesightTest, TheWorkForLargeBodiesIsBounded) {
   Foresight foresight(director_, RunHere, prompt::Api::kCompletions, 0);
   const std::string body(size_t{8} << 20, '[');

@@ -201,7 +201,7 @@ bool Director::Foresees(prompt::Api api) const {
   return state_->encoder != nullptr;
 }
 
-void Director::Foresee(prompt::Api api, std::string_view begun) const {
+size_t Director::Foresee(prompt::Api api, std::string_view begun) const {
   std::shared_ptr<const prompt::Encoder> encoder;
   std::string encoder_model;
   {
@@ -209,18 +209,20 @@ void Director::Foresee(prompt::Api api, std::string_view begun) const {
     encoder = state_->encoder;
     encoder_model = state_->encoder_model;
   }
-  if (encoder == nullptr) return;
+  if (encoder == nullptr) return 0;
   const std::string completed = prompt::CompleteBody(api, begun);
   const prompt::PlainBody* plain = ReadPlain(api, completed);
-  if (plain == nullptr) return;
+  if (plain == nullptr) return 0;
   std::string model = plain->view.model;
   const auto policies = state_->CurrentPolicies();
   if (!policies->rewrites.empty()) {
     Policies::Rewritten rewritten = policies->Rewrite(model, RandomBits());
     if (!rewritten.rewrite.empty()) model = std::move(rewritten.model);
   }
-  if (!SharesTokenizer(*state_->deps.fleet.snapshot(), model, encoder_model)) return;
-  state_->metrics.foreseen_bytes.Add(static_cast<double>(encoder->Learn(api, *plain)));
+  if (!SharesTokenizer(*state_->deps.fleet.snapshot(), model, encoder_model)) return 0;
+  const size_t learned = encoder->Learn(api, *plain);
+  state_->metrics.foreseen_bytes.Add(static_cast<double>(learned));
+  return learned;
 }
 
 }  // namespace warmpath::routing
