@@ -80,7 +80,7 @@ TEST_F(ForesightTest, LooksAtGrowingBeginningsAndOnceMoreShortOfTheEnd) {
   EXPECT_EQ(looks[1], 128 * kKib);
   for (size_t i = 1; i + 1 < looks.size(); ++i) EXPECT_GE(looks[i], looks[i - 1] + 64 * kKib);
   EXPECT_GT(looks.back(), body.size() - 17 * kKib);
-  EXPECT_GT(Foreseen(), static_cast<double>(body.size() - 30 * kKib));
+  EXPECT_GT(Foreseen(), static_cast<double>(body.size() - 44 * kKib));
 }
 
 TEST_F(ForesightTest, LooksLessOftenAtWhatIsKnown) {
