@@ -63,16 +63,16 @@ size_t ReadRunScalar(const uint8_t*& p, const uint8_t* end, uint32_t* out, size_
 }
 
 #if defined(__x86_64__)
-// Three values a step: the length of a value is taken for every byte of 16 as if one began there,
-// then two shuffles follow the three that do.
+// Four values a step: the length of a value is taken for every byte of 16 as if one began there,
+// then three shuffles follow the four that do.
 __attribute__((target("ssse3"))) size_t ReadRunSsse3(const uint8_t*& p, const uint8_t* end,
                                                      uint32_t* out, size_t max) {
   const __m128i first_tag = _mm_set1_epi8(static_cast<char>(0xcc));
   const __m128i bias = _mm_set1_epi8(0x70);  // from 16 on: the top bit, which shuffles to 0
   const __m128i lengths = _mm_setr_epi8(2, 3, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
   const __m128i places = _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  constexpr size_t kStep = 3;
-  constexpr size_t kStepWindow = 10 + kWindow;  // the third begins at 10 at most
+  constexpr size_t kStep = 4;
+  constexpr size_t kStepWindow = 15 + kWindow;  // the fourth begins at 15 at most
   const uint8_t* at = p;
   size_t n = 0;
   while (n + kStep <= max && static_cast<size_t>(end - at) >= kStepWindow) {
@@ -83,15 +83,19 @@ __attribute__((target("ssse3"))) size_t ReadRunSsse3(const uint8_t*& p, const ui
     const __m128i next = _mm_add_epi8(places, length);
     const __m128i second_next = _mm_shuffle_epi8(next, next);
     const __m128i third_next = _mm_shuffle_epi8(next, second_next);
-    const size_t one = static_cast<uint32_t>(_mm_cvtsi128_si32(next)) & 0xff;
-    const size_t two = static_cast<uint32_t>(_mm_cvtsi128_si32(second_next)) & 0xff;
-    const size_t three = static_cast<uint32_t>(_mm_cvtsi128_si32(third_next)) & 0xff;
-    if (one == 0 || two == one || three == two) break;
+    const __m128i fourth_next = _mm_shuffle_epi8(next, third_next);
+    const auto first = [](__m128i v) __attribute__((target("ssse3"))) {
+      return static_cast<size_t>(static_cast<uint32_t>(_mm_cvtsi128_si32(v)) & 0xff);
+    };
+    const size_t one = first(next), two = first(second_next), three = first(third_next);
+    const size_t four = first(fourth_next);
+    if (one == 0 || two == one || three == two || four == three) break;
     out[n] = ValueAt(at);
     out[n + 1] = ValueAt(at + one);
     out[n + 2] = ValueAt(at + two);
+    out[n + 3] = ValueAt(at + three);
     n += kStep;
-    at += three;
+    at += four;
   }
   p = at;
   return n + ReadRunScalar(p, end, out + n, max - n);
