@@ -1,12 +1,17 @@
 #include <gtest/gtest.h>
+#include <pthread.h>
+#include <sched.h>
 
 #include <atomic>
+#include <future>
+#include <thread>
 
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/pool.h"
 #include "base/rfc3339.h"
+#include "base/thread.h"
 #include "base/units.h"
 
 namespace warmpath {
@@ -104,6 +109,36 @@ TEST(CpuPool, FinishesAcceptedWorkAndRefusesWhenFull) {
   CpuPool none("t", 0, 1);
   EXPECT_TRUE(none.TryRun([] {}));
   EXPECT_FALSE(none.TryRun([] {}));
+}
+
+TEST(CpuPool, RunsNowOnlyWhereAThreadIsFree) {
+  CpuPool none("t", 0, 10);
+  EXPECT_FALSE(none.TryRunNow([] {}));
+  std::promise<void> begun, go;
+  CpuPool one("t", 1, 10);
+  while (!one.TryRunNow([&] {
+    begun.set_value();
+    go.get_future().wait();
+  })) {
+    std::this_thread::yield();  // it has only been started
+  }
+  begun.get_future().wait();
+  EXPECT_FALSE(one.TryRunNow([] {}));
+  EXPECT_TRUE(one.TryRun([] {}));
+  go.set_value();
+}
+
+TEST(Thread, HasItsNameAndStaysBehindOthersWhereItIsToldTo) {
+  const int usual = sched_getscheduler(0);
+  std::thread([&] {
+    NameThread("a name of more than fifteen bytes");
+    char name[16] = {};
+    pthread_getname_np(pthread_self(), name, sizeof name);
+    EXPECT_STREQ(name, "a name of more ");
+    BecomeBackground();
+    EXPECT_EQ(sched_getscheduler(0), BackgroundPolicy());
+  }).join();
+  EXPECT_EQ(sched_getscheduler(0), usual);
 }
 
 }  // namespace
