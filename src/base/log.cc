@@ -2,13 +2,12 @@
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
-#include <spdlog/sinks/ostream_sink.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
 #include <atomic>
 #include <cmath>
-#include <sstream>
+#include <string>
 #include <utility>
 
 #include "base/mutex.h"
@@ -20,18 +19,16 @@ std::atomic<int> verbosity{2};
 std::atomic<LogFormat> format{LogFormat::kConsole};
 
 // spdlog serialises the lines; formatting is ours, so its pattern is the bare message.
-std::shared_ptr<spdlog::logger> MakeLogger(spdlog::sink_ptr sink) {
-  auto logger = std::make_shared<spdlog::logger>("warmpath", std::move(sink));
-  logger->set_pattern("%v");
-  logger->set_level(spdlog::level::trace);
-  logger->flush_on(spdlog::level::trace);
-  return logger;
-}
-
-std::shared_ptr<spdlog::logger>& Sink() {
-  static std::shared_ptr<spdlog::logger> sink =
-      MakeLogger(std::make_shared<spdlog::sinks::stderr_sink_mt>());
-  return sink;
+spdlog::logger& Sink() {
+  static const std::shared_ptr<spdlog::logger> sink = [] {
+    auto logger = std::make_shared<spdlog::logger>(
+        "warmpath", std::make_shared<spdlog::sinks::stderr_sink_mt>());
+    logger->set_pattern("%v");
+    logger->set_level(spdlog::level::trace);
+    logger->flush_on(spdlog::level::trace);
+    return logger;
+  }();
+  return *sink;
 }
 
 struct Tap {
@@ -53,9 +50,25 @@ bool Tapped(std::string_view line) {
   return tap.show && tap.show(line);
 }
 
-std::ostringstream& Captured() {
-  static std::ostringstream stream;
-  return stream;
+struct Captured {
+  std::atomic<bool> on{false};
+  Mutex mutex;
+  std::string text GUARDED_BY(mutex);
+};
+
+Captured& CapturedLines() {
+  static Captured captured;
+  return captured;
+}
+
+// True when a test took the line.
+bool Capture(std::string_view line) {
+  Captured& captured = CapturedLines();
+  if (!captured.on.load(std::memory_order_acquire)) return false;
+  MutexLock lock(captured.mutex);
+  captured.text += line;
+  captured.text += '\n';
+  return true;
 }
 
 std::string_view LevelName(LogLevel level) {
@@ -148,7 +161,8 @@ void Log(LogLevel level, std::string_view logger, std::string_view message,
 }
 
 void LogRaw(LogLevel level, std::string_view line) {
-  if (LogEnabled(level) && !Tapped(line)) Sink()->log(spdlog::level::info, "{}", line);
+  if (!LogEnabled(level) || Tapped(line) || Capture(line)) return;
+  Sink().log(spdlog::level::info, "{}", line);
 }
 
 void SetLogTap(std::function<bool(std::string_view line)> show) {
@@ -159,14 +173,18 @@ void SetLogTap(std::function<bool(std::string_view line)> show) {
 }
 
 LogCapture::LogCapture() {
-  Captured().str("");
-  Sink() = MakeLogger(std::make_shared<spdlog::sinks::ostream_sink_mt>(Captured()));
+  Captured& captured = CapturedLines();
+  MutexLock lock(captured.mutex);
+  captured.text.clear();
+  captured.on.store(true, std::memory_order_release);
 }
 LogCapture::~LogCapture() {
-  Sink() = MakeLogger(std::make_shared<spdlog::sinks::stderr_sink_mt>());
+  CapturedLines().on.store(false, std::memory_order_release);
 }
 std::string LogCapture::text() const {
-  return Captured().str();
+  Captured& captured = CapturedLines();
+  MutexLock lock(captured.mutex);
+  return captured.text;
 }
 
 std::string JsonQuote(std::string_view text) {

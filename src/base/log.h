@@ -67,7 +67,7 @@ void LogRaw(LogLevel level, std::string_view line);
 // more. The tap must not log.
 void SetLogTap(std::function<bool(std::string_view line)> tap);
 
-// Tests read what was logged: replaces stderr until destroyed. Not nested.
+// Tests read what was logged: replaces stderr until destroyed, also while threads log. Not nested.
 class LogCapture {
  public:
   LogCapture();
