@@ -1,11 +1,8 @@
 // Bodies cut short: the first two bytes pick where, the third the API, the rest is the body. Of a
 // plain body every beginning must be read as plain, with texts that begin the body's own; of any
 // other nothing may break. What was learned of beginnings changes no token.
-#include <unistd.h>
-
 #include <cstdint>
 #include <cstdlib>
-#include <filesystem>
 #include <string_view>
 
 #include "prompt/begun_body.h"
@@ -14,16 +11,6 @@
 
 namespace warmpath::prompt {
 namespace {
-
-std::shared_ptr<const Tokenizer> LoadTiny() {
-  const auto dir =
-      std::filesystem::temp_directory_path() / fmt::format("warmpath-fuzz-{}", getpid());
-  WriteTinyTokenizer(dir);
-  auto tokenizer = Tokenizer::Load(dir.string());
-  std::filesystem::remove_all(dir);
-  if (!tokenizer) std::abort();
-  return *tokenizer;
-}
 
 std::vector<std::string_view> TextsOf(const PlainBody& body) {
   std::vector<std::string_view> texts;
@@ -50,7 +37,7 @@ void CheckTexts(const PlainBody& whole, const PlainBody& begun) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace warmpath::prompt;
-  static const auto tokenizer = LoadTiny();
+  static const auto tokenizer = LoadTinyTokenizer();
   static const Encoder cached(tokenizer,
                               {.cache_bytes = 1 << 20, .now = [] { return int64_t{0}; }});
   static const Encoder plain(tokenizer, {.cache_bytes = 0, .now = [] { return int64_t{0}; }});

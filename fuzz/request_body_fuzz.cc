@@ -2,11 +2,8 @@
 // with a tiny tokenizer. Read in place it must say what the other reader says; with and without
 // memory of earlier bodies the ids and keys must be the same; a new model changes its own bytes
 // only; estimates are the same every time and bounded by the body. The body serves as a path too.
-#include <unistd.h>
-
 #include <cstdint>
 #include <cstdlib>
-#include <filesystem>
 #include <string_view>
 
 #include "codec/json.h"
@@ -18,16 +15,6 @@
 
 namespace warmpath::prompt {
 namespace {
-
-std::shared_ptr<const Tokenizer> LoadTiny() {
-  const auto dir =
-      std::filesystem::temp_directory_path() / fmt::format("warmpath-fuzz-{}", getpid());
-  WriteTinyTokenizer(dir);
-  auto tokenizer = Tokenizer::Load(dir.string());
-  std::filesystem::remove_all(dir);
-  if (!tokenizer) std::abort();
-  return *tokenizer;
-}
 
 void CheckReplaceModel(Api api, std::string_view body, const RequestView& view) {
   constexpr std::string_view kModel = "n\"w \\ m\x01";
@@ -89,7 +76,7 @@ void CheckPath(std::string_view path) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace warmpath::prompt;
-  static const auto tokenizer = LoadTiny();
+  static const auto tokenizer = LoadTinyTokenizer();
   static const Encoder cached(tokenizer,
                               {.cache_bytes = 1 << 20, .now = [] { return int64_t{0}; }});
   static const Encoder plain(tokenizer, {.cache_bytes = 0, .now = [] { return int64_t{0}; }});

@@ -6,13 +6,13 @@
 #include <future>
 #include <utility>
 
-#include "base/units.h"
 #include "net/client_call.h"
+#include "net/content_length.h"
 
 namespace warmpath::net {
 namespace {
 
-constexpr int64_t kMaxReservedBody = 256 << 10;  // of a declared length that has not arrived yet
+constexpr uint64_t kMaxReservedBody = 256 << 10;  // of a declared length that has not arrived yet
 
 class CallHandle final : public HttpCall {
  public:
@@ -70,10 +70,8 @@ class Client final : public HttpClient {
       state->response.status = head.status;
       state->response.headers = std::move(head.headers);
       // A page of an engine's metrics comes in many pieces.
-      const auto length = ParseInt(state->response.headers.Get("Content-Length").value_or(""));
-      if (length && *length > 0) {
-        state->response.body.reserve(static_cast<size_t>(std::min(*length, kMaxReservedBody)));
-      }
+      const uint64_t length = ContentLength(state->response.headers).value_or(0);
+      state->response.body.reserve(static_cast<size_t>(std::min(length, kMaxReservedBody)));
     };
     handlers.on_data = [state](std::string_view bytes) {
       if (bytes.size() > state->max_body - state->response.body.size()) {

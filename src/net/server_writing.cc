@@ -1,8 +1,8 @@
 // ServerConnection: from what an exchange answers to bytes on their way.
-#include <charconv>
 #include <utility>
 
 #include "base/check.h"
+#include "net/content_length.h"
 #include "net/http1_writer.h"
 #include "net/server_connection.h"
 #include "net/server_exchange.h"
@@ -14,15 +14,6 @@ constexpr size_t kKeptOutputCapacity = 64 << 10;
 constexpr size_t kUsualOutput = 64;
 constexpr size_t kSpareOutput = 16 << 10;
 constexpr size_t kSpareOutputs = 32;
-
-std::optional<uint64_t> DeclaredLength(const Headers& headers) {
-  const auto text = headers.Get("Content-Length");
-  if (!text) return std::nullopt;
-  uint64_t length = 0;
-  const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), length);
-  if (error != std::errc() || end != text->data() + text->size()) return std::nullopt;
-  return length;
-}
 
 }  // namespace
 
@@ -51,7 +42,7 @@ void ServerConnection::StartHead(int status, const Headers& headers,
 
 void ServerConnection::Respond(int status, const Headers& headers, std::string_view body) {
   if (response_begun_) return;
-  const std::optional<uint64_t> declared = DeclaredLength(headers);
+  const std::optional<uint64_t> declared = ContentLength(headers);
   const bool describes = no_content_ && body.empty() && declared;  // HEAD answered without its body
   StartHead(status, headers, describes ? *declared : body.size());
   if (!no_content_) out_.append(body);
@@ -62,7 +53,7 @@ void ServerConnection::Respond(int status, const Headers& headers, std::string_v
 
 void ServerConnection::Begin(int status, const Headers& headers) {
   if (response_begun_) return;
-  StartHead(status, headers, DeclaredLength(headers));
+  StartHead(status, headers, ContentLength(headers));
   ScheduleFlush();
 }
 

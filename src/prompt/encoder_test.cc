@@ -3,7 +3,6 @@
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 
-#include <filesystem>
 #include <random>
 #include <thread>
 
@@ -17,13 +16,7 @@ namespace {
 // An encoder over the tiny tokenizer: ids are bytes, <s> is 256.
 class TinyEncoder : public testing::Test {
  protected:
-  static void SetUpTestSuite() {
-    const auto dir =
-        std::filesystem::temp_directory_path() / fmt::format("warmpath-encoder-{}", getpid());
-    WriteTinyTokenizer(dir);
-    encoder_ = new Encoder(Tokenizer::Load(dir.string()).value(), {});
-    std::filesystem::remove_all(dir);
-  }
+  static void SetUpTestSuite() { encoder_ = new Encoder(LoadTinyTokenizer(), {}); }
   static void TearDownTestSuite() {
     delete encoder_;
     encoder_ = nullptr;

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "base/mutex.h"
-#include "base/units.h"
+#include "net/content_length.h"
 
 namespace warmpath::prompt {
 namespace {
@@ -80,10 +80,8 @@ Result<FetchedFile> HubFetcher::Get(const HubAddress& address, const std::string
   handlers.on_head = [this, wait, too_large](net::HttpResponseHead head) {
     wait->answer.status = head.status;
     wait->answer.headers = std::move(head.headers);
-    const auto length = ParseInt(wait->answer.headers.Get("Content-Length").value_or("0"));
-    if (length && *length > 0 && static_cast<uint64_t>(*length) > options_.max_file_bytes) {
-      wait->Finish(too_large());
-    }
+    const uint64_t length = net::ContentLength(wait->answer.headers).value_or(0);
+    if (length > options_.max_file_bytes) wait->Finish(too_large());
   };
   handlers.on_data = [this, wait, too_large](std::string_view bytes) {
     std::string& body = wait->answer.body;

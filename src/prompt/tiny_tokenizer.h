@@ -3,11 +3,15 @@
 #pragma once
 
 #include <fmt/core.h>
+#include <unistd.h>
 
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <string>
+
+#include "prompt/tokenizer.h"
 
 namespace warmpath::prompt {
 
@@ -69,6 +73,16 @@ inline void WriteTinyTokenizer(const std::filesystem::path& dir,
       << R"({"bos_token":"<s>","eos_token":{"content":"</s>"}})";
   std::filesystem::remove(dir / "chat_template.jinja");
   if (!chat_template.empty()) std::ofstream(dir / "chat_template.jinja") << chat_template;
+}
+
+// It, loaded; throws when that fails.
+inline std::shared_ptr<const Tokenizer> LoadTinyTokenizer() {
+  const auto dir =
+      std::filesystem::temp_directory_path() / fmt::format("warmpath-tiny-{}", getpid());
+  WriteTinyTokenizer(dir);
+  auto tokenizer = Tokenizer::Load(dir.string());
+  std::filesystem::remove_all(dir);
+  return tokenizer.value();
 }
 
 }  // namespace warmpath::prompt

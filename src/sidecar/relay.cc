@@ -2,24 +2,15 @@
 
 #include <fmt/format.h>
 
-#include <charconv>
 #include <optional>
 #include <utility>
 
 #include "base/log.h"
+#include "net/content_length.h"
 #include "sidecar/control_headers.h"
 
 namespace warmpath::sidecar {
 namespace {
-
-std::optional<uint64_t> DeclaredLength(const net::Headers& headers) {
-  const auto text = headers.Get("Content-Length");
-  if (!text) return std::nullopt;
-  uint64_t length = 0;
-  const auto [end, error] = std::from_chars(text->data(), text->data() + text->size(), length);
-  if (error != std::errc() || end != text->data() + text->size()) return std::nullopt;
-  return length;
-}
 
 struct Failure {
   int status;
@@ -88,7 +79,7 @@ void Relay::Start(net::HttpClient& client, const net::CallOptions& options) {
     self->OnError(failure, error);
   };
   if (exchange_->has_content()) {
-    call_options.streamed_body = net::StreamedBody{DeclaredLength(original.headers)};
+    call_options.streamed_body = net::StreamedBody{net::ContentLength(original.headers)};
     handlers.on_drain = [self] {
       if (std::exchange(self->content_paused_, false)) self->exchange_->ResumeBody();
     };
