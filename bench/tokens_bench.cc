@@ -84,7 +84,7 @@ std::string Body(const std::string& messages) {
 uint64_t Prepare(const Encoder& encoder, const std::string& body, bool full) {
   static thread_local PlainBody plain;
   RequestView view;
-  const bool is_plain = !full && ReadPlainBody(Api::kChatCompletions, body, plain);
+  const bool is_plain = !full && encoder.Read(Api::kChatCompletions, body, plain);
   if (!is_plain) view = *ReadRequest(Api::kChatCompletions, body);
   const auto prompts = encoder.Encode(Api::kChatCompletions, body, is_plain ? &plain : nullptr);
   if (!prompts) std::abort();

@@ -61,7 +61,8 @@ size_t Chunker::bytes_left() const {
 
 void Chunker::Take(size_t end, std::vector<TextSpan>& chunk) {
   const TextSpan& text = stretches_[stretch_].text;
-  chunk.push_back({text.bytes.substr(offset_, end - offset_), text.raw});
+  const bool starts = text.starts && offset_ == 0;
+  chunk.push_back({text.bytes.substr(offset_, end - offset_), text.raw, starts});
   size_ += end - offset_;
   offset_ = end;
 }

@@ -91,6 +91,7 @@ struct Encoder::Impl {
   const std::optional<AddedTokens> added;
   mutable ShapeCache shapes;
   mutable PrefixTrie trie;
+  mutable KnownTexts known_texts;
   const PrefixNodePtr plain_root;    // of texts as they are
   const PrefixNodePtr special_root;  // of texts that special tokens are added to
 
@@ -115,16 +116,17 @@ struct Encoder::Impl {
   }
 
   // The deepest known node that the chunks ahead lead to; goes on behind it.
-  PrefixNodePtr FindKnown(PrefixNodePtr node, Chunker& chunker) const {
+  PrefixNodePtr FindKnown(PrefixNodePtr node, Chunker& chunker, const ProvenBytes& proven) const {
     std::vector<TextSpan>& chunk = ThreadScratch().chunk;
     for (;;) {
       Chunker ahead = chunker;
-      PrefixNodePtr next = ahead.Next(chunk) ? trie.Find(node, chunk) : nullptr;
+      PrefixNodePtr next = ahead.Next(chunk) ? trie.Find(node, chunk, proven) : nullptr;
       if (next == nullptr && node->fork() > 0) {
         ahead = chunker;
-        if (ahead.NextWithin(node->fork(), chunk)) next = trie.Find(node, chunk);
+        if (ahead.NextWithin(node->fork(), chunk)) next = trie.Find(node, chunk, proven);
       }
       if (next == nullptr) return node;
+      known_texts.Note(chunk, next);
       node = std::move(next);
       chunker = ahead;
     }
@@ -148,7 +150,9 @@ struct Encoder::Impl {
                                  std::string& text) const {
     WP_RETURN_IF_ERROR(Unescape(chunk, text));
     WP_TRY(auto encoded, EncodeChunk(text, node->last_word()));
-    return trie.Add(node, chunk, std::move(encoded));
+    PrefixNodePtr next = trie.Add(node, chunk, std::move(encoded));
+    known_texts.Note(chunk, next);
+    return next;
   }
 
   // What the chunks of a text came to.
@@ -161,9 +165,10 @@ struct Encoder::Impl {
   // Up to the last chunk, whatever is left then. Exact: cuts are only made where the tokenizer
   // itself never looks across, and a known chunk is compared byte by byte. kOutOfBounds: more than
   // `max_new_bytes` of the text are not known.
-  Result<Walked> WalkChunks(Chunker& chunker, bool add_special_tokens, size_t max_new_bytes,
-                            std::vector<TextSpan>& chunk, std::string& text) const {
-    PrefixNodePtr node = FindKnown(add_special_tokens ? special_root : plain_root, chunker);
+  Result<Walked> WalkChunks(Chunker& chunker, bool add_special_tokens, const ProvenBytes& proven,
+                            size_t max_new_bytes, std::vector<TextSpan>& chunk,
+                            std::string& text) const {
+    PrefixNodePtr node = FindKnown(add_special_tokens ? special_root : plain_root, chunker, proven);
     const size_t known_tokens = node->parent() == nullptr ? 0 : node->tokens();
     if (chunker.bytes_left() > max_new_bytes) return Fail(Code::kOutOfBounds, "much text is new");
     size_t new_bytes = 0;
@@ -177,11 +182,12 @@ struct Encoder::Impl {
 
   // The ids of the text that `stretches` make up; kOutOfBounds as above.
   Result<EncodedPrompt> EncodeStretches(std::span<const Stretch> stretches, bool add_special_tokens,
-                                        size_t max_new_bytes) const {
+                                        const ProvenBytes& proven, size_t max_new_bytes) const {
     Chunker chunker(stretches, between_words);
     std::vector<TextSpan>& chunk = ThreadScratch().chunk;
     std::string text;
-    WP_TRY(auto walked, WalkChunks(chunker, add_special_tokens, max_new_bytes, chunk, text));
+    WP_TRY(auto walked,
+           WalkChunks(chunker, add_special_tokens, proven, max_new_bytes, chunk, text));
     WP_RETURN_IF_ERROR(Unescape(chunk, text));
     WP_TRY(auto rest, EncodeChunk(text, walked.node->last_word()));
     if (add_special_tokens && !added->after.empty())
@@ -192,11 +198,12 @@ struct Encoder::Impl {
 
   // Makes the chunks of a text that goes on known: those that end in it whatever comes. How many
   // bytes were not before.
-  size_t LearnStretches(std::span<const Stretch> stretches, bool add_special_tokens) const {
+  size_t LearnStretches(std::span<const Stretch> stretches, bool add_special_tokens,
+                        const ProvenBytes& proven) const {
     Chunker chunker(stretches, between_words);
     std::string text;
     const auto walked =
-        WalkChunks(chunker, add_special_tokens, kAnyNew, ThreadScratch().chunk, text);
+        WalkChunks(chunker, add_special_tokens, proven, kAnyNew, ThreadScratch().chunk, text);
     return walked ? walked->new_bytes : 0;
   }
 
@@ -238,7 +245,7 @@ struct Encoder::Impl {
     }
     WP_TRY(const auto ends, tokenizer->CutPoints(text, 1));
     const Stretch whole{{text, false}, ends};
-    return EncodeStretches(std::span(&whole, 1), add_special_tokens, kAnyNew);
+    return EncodeStretches(std::span(&whole, 1), add_special_tokens, {}, kAnyNew);
   }
 
   // The shape of a plain chat body, from the cache or, if it is no larger than `max_new_bytes`,
@@ -309,7 +316,7 @@ struct Encoder::Impl {
       bytes += literal.text.size();
       if (i == shape->gaps.size()) break;
       const RawText& text = scratch.open[shape->gaps[i]];
-      stretches.push_back({{text.bytes, text.escaped}, {}});
+      stretches.push_back(StretchOf(text));
       bytes += text.bytes.size();
       if (bytes > kMaxTextBytes) return nullptr;
     }
@@ -320,7 +327,8 @@ struct Encoder::Impl {
     Scratch& scratch = ThreadScratch();
     const ShapePtr shape = StretchesOf(body, max_new_bytes, /*keep=*/true, scratch);
     if (shape == nullptr) return std::nullopt;
-    auto prompt = EncodeStretches(scratch.stretches, shape->add_special_tokens, max_new_bytes);
+    auto prompt =
+        EncodeStretches(scratch.stretches, shape->add_special_tokens, body.proven, max_new_bytes);
     if (!prompt) return std::nullopt;
     return std::move(*prompt);
   }
@@ -333,7 +341,8 @@ struct Encoder::Impl {
     const auto last = std::find(shape->gaps.begin(), shape->gaps.end(), scratch.open.size() - 1);
     if (last == shape->gaps.end()) return 0;
     const auto stretches = static_cast<size_t>(last - shape->gaps.begin()) * 2 + 2;
-    return LearnStretches(std::span(scratch.stretches).first(stretches), shape->add_special_tokens);
+    return LearnStretches(std::span(scratch.stretches).first(stretches), shape->add_special_tokens,
+                          begun.proven);
   }
 
   bool CutsPlainText(const PlainBody& body) const {
@@ -341,23 +350,23 @@ struct Encoder::Impl {
            body.parts.front().text.bytes.size() <= kMaxTextBytes;
   }
 
-  static Stretch TextOf(const PlainBody& body) {
-    const RawText& text = body.parts.front().text;
-    return {{text.bytes, text.escaped}, {}};
+  static Stretch StretchOf(const RawText& text) {
+    return {{text.bytes, text.escaped, text.bytes.size() >= KnownTexts::kMinBytes}, {}};
   }
 
   std::optional<EncodedPrompt> EncodePlainText(const PlainBody& body, size_t max_new_bytes) const {
     if (!CutsPlainText(body)) return std::nullopt;
-    const Stretch whole = TextOf(body);
-    auto prompt = EncodeStretches(std::span(&whole, 1), body.add_special_tokens, max_new_bytes);
+    const Stretch whole = StretchOf(body.parts.front().text);
+    auto prompt =
+        EncodeStretches(std::span(&whole, 1), body.add_special_tokens, body.proven, max_new_bytes);
     if (!prompt) return std::nullopt;
     return std::move(*prompt);
   }
 
   size_t LearnText(const PlainBody& begun) const {
     if (!CutsPlainText(begun)) return 0;
-    const Stretch whole = TextOf(begun);
-    return LearnStretches(std::span(&whole, 1), begun.add_special_tokens);
+    const Stretch whole = StretchOf(begun.parts.front().text);
+    return LearnStretches(std::span(&whole, 1), begun.add_special_tokens, begun.proven);
   }
 
   Result<std::vector<EncodedPrompt>> EncodeChat(std::string_view body) const {
@@ -388,7 +397,13 @@ Encoder::~Encoder() = default;
 
 Result<std::vector<EncodedPrompt>> Encoder::Encode(Api api, std::string_view body) const {
   PlainBody& plain = ThreadScratch().body;
-  return Encode(api, body, ReadPlainBody(api, body, plain) ? &plain : nullptr);
+  auto prompts = Encode(api, body, Read(api, body, plain) ? &plain : nullptr);
+  plain.proven.Clear();
+  return prompts;
+}
+
+bool Encoder::Read(Api api, std::string_view body, PlainBody& out) const {
+  return ReadPlainBody(api, body, out, &impl_->known_texts);
 }
 
 Result<std::vector<EncodedPrompt>> Encoder::Encode(Api api, std::string_view body,

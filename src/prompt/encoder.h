@@ -41,8 +41,10 @@ class Encoder {
   // exact tokens cannot be had here (multimodal parts or features, request-level chat_template,
   // template features we do not run): route by load.
   Result<std::vector<EncodedPrompt>> Encode(Api api, std::string_view body) const;
-  // The same for a body already read: `plain` is what ReadPlainBody made of it, null when it is not
-  // plain.
+  // ReadPlainBody, with less to do where texts are known.
+  bool Read(Api api, std::string_view body, PlainBody& out) const;
+  // The same as Encode for a body already read, here or by ReadPlainBody; `plain` is null when it
+  // is not plain.
   Result<std::vector<EncodedPrompt>> Encode(Api api, std::string_view body,
                                             const PlainBody* plain) const;
   // The same where that is sure to be quick: nullopt where more than about `max_new_bytes` of text

@@ -40,7 +40,7 @@ void ExpectEqual(const Encoder& encoder, const Encoder& oracle, Api api, const s
                  Tally& tally) {
   const auto expected = oracle.Encode(api, body);
   PlainBody plain;
-  if (ReadPlainBody(api, body, plain)) {
+  if (encoder.Read(api, body, plain)) {
     if (const auto known = encoder.EncodeKnown(api, plain, 1000)) {
       ASSERT_TRUE(expected && expected->size() == known->size()) << body;
       ExpectEqual(known->front(), expected->front(), body);

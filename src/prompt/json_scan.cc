@@ -154,6 +154,14 @@ char Unescaped(char c) {
 
 }  // namespace
 
+TextMarks& TextMarks::operator|=(const TextMarks& other) {
+  escaped |= other.escaped;
+  unicode_escaped |= other.unicode_escaped;
+  angle |= other.angle;
+  non_ascii |= other.non_ascii;
+  return *this;
+}
+
 void JsonScan::Space() {
   while (p_ < end_ && (*p_ == ' ' || *p_ == '\t' || *p_ == '\n' || *p_ == '\r')) ++p_;
 }
@@ -209,22 +217,34 @@ bool JsonScan::FindSpecial(bool& angle) {
   return false;
 }
 
-bool JsonScan::String(RawText& out) {
-  if (!Take('"')) return false;
-  const char* const start = p_;
-  out = RawText{};
-  while (true) {
-    if (!FindSpecial(out.angle)) return false;
-    const char c = *p_++;
-    if (c == '"') break;
-    if (c != '\\') return false;
-    out.escaped = true;
-    out.unicode_escaped |= Peek() == 'u';
+bool JsonScan::TakeInside(TextMarks& marks) {
+  while (FindSpecial(marks.angle)) {
+    if (*p_ == '"') return true;
+    if (*p_++ != '\\') return false;
+    marks.escaped = true;
+    marks.unicode_escaped |= Peek() == 'u';
     if (!Escape()) return false;
   }
-  saw_unicode_escape_ |= out.unicode_escaped;
-  out.bytes = {start, static_cast<size_t>(p_ - 1 - start)};
   return true;
+}
+
+bool JsonScan::String(RawText& out, const KnownStart& known) {
+  if (!Take('"')) return false;
+  const char* const start = p_;
+  out = RawText{known.marks, {}};
+  p_ += known.bytes;
+  if (!TakeInside(out)) return false;
+  out.bytes = {start, static_cast<size_t>(p_ - start)};
+  out.non_ascii = non_ascii_ |= out.non_ascii;
+  saw_unicode_escape_ |= out.unicode_escaped;
+  return Take('"');
+}
+
+bool JsonScan::Inside(RawText& out) {
+  out = RawText{{}, {p_, static_cast<size_t>(end_ - p_)}};
+  const bool all = TakeInside(out) && done();
+  out.non_ascii = non_ascii_;
+  return all;
 }
 
 bool JsonScan::PlainString(std::string_view& out) {

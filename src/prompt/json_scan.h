@@ -9,12 +9,25 @@
 
 namespace warmpath::prompt {
 
+// What bytes inside a JSON string hold.
+struct TextMarks {
+  bool escaped = false;          // a backslash
+  bool unicode_escaped = false;  // a \u
+  bool angle = false;            // maybe a '<' that is not escaped
+  bool non_ascii = false;        // maybe a byte beyond ASCII
+
+  TextMarks& operator|=(const TextMarks& other);
+};
+
 // The inside of a JSON string as it stands in its body, between the quotes.
-struct RawText {
+struct RawText : TextMarks {
   std::string_view bytes;
-  bool escaped = false;          // holds a backslash
-  bool unicode_escaped = false;  // holds a \u
-  bool angle = false;            // may hold a '<' that is not escaped
+};
+
+// What is known to stand at the start of a string's inside: so many bytes, with no escape cut off.
+struct KnownStart {
+  size_t bytes = 0;
+  TextMarks marks;
 };
 
 class JsonScan {
@@ -34,7 +47,9 @@ class JsonScan {
   bool Take(char c);
   char Peek() const { return p_ < end_ ? *p_ : '\0'; }
   // A string, from its opening quote. Escapes are well-formed, surrogates are not paired up.
-  bool String(RawText& out);
+  bool String(RawText& out, const KnownStart& known = {});
+  // Up to the end of the text, all of it inside a string.
+  bool Inside(RawText& out);
   // A string without escapes.
   bool PlainString(std::string_view& out);
   // Any value; without `unicode_escapes` a \u in one of its strings is a failure.
@@ -50,6 +65,8 @@ class JsonScan {
 
   // What strings end at and what is of interest in them, of the bytes from p_ on.
   void LookAhead();
+  // Takes what comes inside a string, up to its closing quote or the end of the text.
+  bool TakeInside(TextMarks& marks);
   // Goes to the next quote, backslash or control character; false at the end of the text. Sets
   // `angle` when it passes a '<' or there is one shortly behind.
   bool FindSpecial(bool& angle);

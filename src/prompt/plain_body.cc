@@ -61,8 +61,12 @@ enum Known : uint32_t {
 
 class Reader {
  public:
-  Reader(Api api, std::string_view body, PlainBody& out)
-      : body_(body), scan_(body), out_(out), is_chat_(api == Api::kChatCompletions) {}
+  Reader(Api api, std::string_view body, PlainBody& out, const KnownTexts* known)
+      : body_(body),
+        scan_(body),
+        out_(out),
+        is_chat_(api == Api::kChatCompletions),
+        known_(known) {}
 
   bool Read() {
     scan_.Space();
@@ -133,6 +137,13 @@ class Reader {
     return is_chat_ ? ReadChatMember(key, start) : ReadCompletionsMember(key);
   }
 
+  // A string of which tokens are made.
+  bool ReadText(RawText& out) {
+    if (known_ == nullptr || scan_.Peek() != '"') return scan_.String(out);
+    const auto inside = static_cast<size_t>(scan_.at() - body_.data()) + 1;
+    return scan_.String(out, known_->Recognize(body_.substr(inside), out_.proven));
+  }
+
   bool ReadModel() {
     const char* const start = scan_.at();
     std::string_view model;
@@ -181,7 +192,7 @@ class Reader {
   bool ReadCompletionsMember(std::string_view key) {
     if (key == "prompt") {
       RawText text;
-      if (!Once(kContent) || !scan_.String(text)) return false;
+      if (!Once(kContent) || !ReadText(text)) return false;
       EmitText(text);
       return true;
     }
@@ -249,7 +260,7 @@ class Reader {
   bool ReadContent() {
     RawText text;
     if (scan_.Peek() == '"') {
-      if (!scan_.String(text)) return false;
+      if (!ReadText(text)) return false;
       CutOut(text);
       return true;
     }
@@ -293,7 +304,7 @@ class Reader {
         if (has_text) return false;
         has_text = true;
         is_string = scan_.Peek() == '"';
-        if (is_string ? !scan_.String(text) : !scan_.Value(true)) return false;
+        if (is_string ? !ReadText(text) : !scan_.Value(true)) return false;
       } else if (!scan_.Value(true)) {
         return false;
       }
@@ -308,6 +319,7 @@ class Reader {
   JsonScan scan_;
   PlainBody& out_;
   const bool is_chat_;
+  const KnownTexts* const known_;
   uint32_t seen_ = 0;
   size_t kept_ = 0;  // of the body, what is not in a part yet begins here
   std::optional<uint64_t> max_tokens_;
@@ -316,7 +328,7 @@ class Reader {
 
 }  // namespace
 
-bool ReadPlainBody(Api api, std::string_view body, PlainBody& out) {
+bool ReadPlainBody(Api api, std::string_view body, PlainBody& out, const KnownTexts* known) {
   if (api != Api::kChatCompletions && api != Api::kCompletions) return false;
   if (body.size() > kMaxBytes) return false;
   out.view = RequestView{};
@@ -324,7 +336,8 @@ bool ReadPlainBody(Api api, std::string_view body, PlainBody& out) {
   out.parts.clear();
   out.texts = 0;
   out.add_special_tokens = true;
-  return Reader(api, body, out).Read();
+  out.proven.Clear();
+  return Reader(api, body, out, known).Read();
 }
 
 }  // namespace warmpath::prompt

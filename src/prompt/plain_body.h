@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "prompt/json_scan.h"
+#include "prompt/known_texts.h"
 #include "prompt/request.h"
 
 namespace warmpath::prompt {
@@ -27,10 +28,13 @@ struct PlainBody {
   std::vector<Part> parts;
   size_t texts = 0;                // how many of the parts
   bool add_special_tokens = true;  // completions
+  ProvenBytes proven;              // what of the texts was recognised; Clear() lets go of it
 };
 
 // False: the body is not plain, or the API is none of chat completions and completions; `out` is
-// unspecified then. The memory of `out` is used again.
-bool ReadPlainBody(Api api, std::string_view body, PlainBody& out);
+// unspecified then. The memory of `out` is used again. `known`: may be null; texts it recognises
+// take less to read.
+bool ReadPlainBody(Api api, std::string_view body, PlainBody& out,
+                   const KnownTexts* known = nullptr);
 
 }  // namespace warmpath::prompt

@@ -27,6 +27,35 @@ void FetchAhead(const void* place, size_t lines) {
 
 }  // namespace
 
+void ProvenBytes::Clear() {
+  ranges_.clear();
+  held_.clear();
+}
+
+void ProvenBytes::Add(const char* at, const char* kept, size_t size) {
+  ranges_.push_back({at, kept, size});
+}
+
+void ProvenBytes::Hold(PrefixNodePtr node) {
+  held_.push_back(std::move(node));
+}
+
+size_t ProvenBytes::bytes() const {
+  size_t sum = 0;
+  for (const Range& range : ranges_) sum += range.size;
+  return sum;
+}
+
+bool ProvenBytes::Covers(const char* at, const char* kept, size_t size) const {
+  const auto behind =
+      std::upper_bound(ranges_.begin(), ranges_.end(), at,
+                       [](const char* place, const Range& range) { return place < range.at; });
+  if (behind == ranges_.begin()) return false;
+  const Range& range = *std::prev(behind);
+  const auto offset = static_cast<size_t>(at - range.at);
+  return kept == range.kept + offset && offset + size <= range.size;
+}
+
 PrefixNode::PrefixNode(PrefixNodePtr parent, std::span<const TextSpan> chunk, EncodedChunk encoded)
     : parent_(std::move(parent)), ids_(std::move(encoded.ids)), last_word_(encoded.last_word) {
   tokens_ = ids_.size();
@@ -41,7 +70,9 @@ PrefixNode::PrefixNode(PrefixNodePtr parent, std::span<const TextSpan> chunk, En
   stretches_.reserve(chunk.size());
   for (const TextSpan& span : chunk) {
     bytes_ += span.bytes;
-    stretches_.push_back({span.bytes.size(), span.raw});
+    RawText inside;
+    const bool is_inside = JsonScan(span.bytes).Inside(inside);
+    stretches_.push_back({span.bytes.size(), span.raw, is_inside, inside});
   }
 }
 
@@ -55,13 +86,14 @@ PrefixNode::~PrefixNode() {
   }
 }
 
-bool PrefixNode::Holds(std::span<const TextSpan> chunk) const {
+bool PrefixNode::Holds(std::span<const TextSpan> chunk, const ProvenBytes& proven) const {
   if (chunk.size() != stretches_.size()) return false;
   const char* at = bytes_.data();
   for (size_t i = 0; i < chunk.size(); ++i) {
     const size_t size = stretches_[i].size;
     if (chunk[i].raw != stretches_[i].raw || chunk[i].bytes.size() != size) return false;
-    if (std::memcmp(at, chunk[i].bytes.data(), size) != 0) return false;
+    const char* const theirs = chunk[i].bytes.data();
+    if (!proven.Covers(theirs, at, size) && std::memcmp(at, theirs, size) != 0) return false;
     at += size;
   }
   return true;
@@ -138,17 +170,27 @@ void PrefixNode::SetLatest(const std::shared_ptr<const PrefixNode>& child) const
   latest_text_.store(child->bytes_.data(), std::memory_order_relaxed);
 }
 
+PrefixNodePtr PrefixNode::LatestChild() const {
+  PrefixNodePtr child;
+  {
+    MutexLock lock(mutex_);
+    child = latest_.lock();
+  }
+  if (child != nullptr) {
+    // A long text is gone through chunk by chunk, each far from the one before.
+    FetchAhead(child->latest_place_.load(std::memory_order_relaxed), sizeof(PrefixNode) / 64);
+    FetchAhead(child->latest_text_.load(std::memory_order_relaxed), 4);
+  }
+  return child;
+}
+
 void PrefixNode::SetFork(size_t bytes) const {
   fork_.store(static_cast<uint32_t>(std::min<size_t>(bytes, UINT32_MAX)),
               std::memory_order_relaxed);
 }
 
 size_t PrefixNode::CommonBytes(std::span<const TextSpan> chunk) const {
-  PrefixNodePtr child;
-  {
-    MutexLock lock(mutex_);
-    child = latest_.lock();
-  }
+  const PrefixNodePtr child = LatestChild();
   if (child == nullptr) return 0;
   size_t common = 0;
   for (size_t i = 0; i < std::min(chunk.size(), child->stretches_.size()); ++i) {
@@ -279,20 +321,12 @@ void PrefixTrie::Touch(const PrefixNode& node) const {
   node.used_.store(clock_.load(std::memory_order_relaxed), std::memory_order_relaxed);
 }
 
-PrefixNodePtr PrefixTrie::Find(const PrefixNodePtr& parent, std::span<const TextSpan> chunk) {
-  PrefixNodePtr node;
-  {
-    MutexLock lock(parent->mutex_);
-    node = parent->latest_.lock();
-  }
-  if (node != nullptr) {
-    // A long text is found chunk by chunk, each far from the one before.
-    FetchAhead(node->latest_place_.load(std::memory_order_relaxed), sizeof(PrefixNode) / 64);
-    FetchAhead(node->latest_text_.load(std::memory_order_relaxed), 4);
-    if (node->Holds(chunk)) {
-      Touch(*node);
-      return node;
-    }
+PrefixNodePtr PrefixTrie::Find(const PrefixNodePtr& parent, std::span<const TextSpan> chunk,
+                               const ProvenBytes& proven) {
+  PrefixNodePtr node = parent->LatestChild();
+  if (node != nullptr && node->Holds(chunk, proven)) {
+    Touch(*node);
+    return node;
   }
   const uint64_t hash = HashOf(*parent, chunk);
   Shard& shard = ShardOf(hash);
@@ -302,7 +336,7 @@ PrefixNodePtr PrefixTrie::Find(const PrefixNodePtr& parent, std::span<const Text
     if (found == shard.nodes.end()) return nullptr;
     node = found->second;
   }
-  if (node->parent_ != parent || !node->Holds(chunk)) return nullptr;
+  if (node->parent_ != parent || !node->Holds(chunk, proven)) return nullptr;
   Touch(*node);
   MutexLock lock(parent->mutex_);
   parent->SetLatest(node);
@@ -326,7 +360,7 @@ PrefixNodePtr PrefixTrie::Add(const PrefixNodePtr& parent, std::span<const TextS
     MutexLock shard_lock(shard.mutex);
     const auto [at, fresh] = shard.nodes.try_emplace(node->hash_, node);
     if (!fresh) {
-      if (at->second->parent_ == parent && at->second->Holds(chunk)) return at->second;
+      if (at->second->parent_ == parent && at->second->Holds(chunk, {})) return at->second;
       return node;
     }
   }

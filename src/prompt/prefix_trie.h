@@ -21,6 +21,7 @@
 
 #include "base/mutex.h"
 #include "kv/types.h"
+#include "prompt/json_scan.h"
 #include "prompt/words.h"
 
 namespace warmpath::prompt {
@@ -29,10 +30,32 @@ namespace warmpath::prompt {
 struct TextSpan {
   std::string_view bytes;
   bool raw = false;
+  bool starts = false;  // here a long text of a body begins (KnownTexts); tells no chunks apart
 };
 
 class PrefixNode;
 using PrefixNodePtr = std::shared_ptr<const PrefixNode>;
+
+// Bytes of one body that were found to be those kept in nodes, in the body's order. One thread.
+class ProvenBytes {
+ public:
+  void Clear();
+  // `size` bytes at `at` are those at `kept`, in `node` or one before it.
+  void Add(const char* at, const char* kept, size_t size);
+  // What was added last stays where it is while `this` has it: `node` and all before it.
+  void Hold(PrefixNodePtr node);
+  bool Covers(const char* at, const char* kept, size_t size) const;
+  size_t bytes() const;
+
+ private:
+  struct Range {
+    const char* at = nullptr;
+    const char* kept = nullptr;
+    size_t size = 0;
+  };
+  std::vector<Range> ranges_;
+  std::vector<PrefixNodePtr> held_;
+};
 
 // What a chunk's text came to.
 struct EncodedChunk {
@@ -64,14 +87,22 @@ class PrefixNode {
   // How many of the leading bytes of `chunk` stand at the start of the child asked for last.
   size_t CommonBytes(std::span<const TextSpan> chunk) const;
 
+  // A span of the chunk.
+  struct Stretch {
+    size_t size = 0;
+    bool raw = false;
+    bool inside = false;  // whatever it was, it could stand inside a JSON string, with these marks
+    TextMarks marks;
+  };
+  const std::vector<Stretch>& stretches() const { return stretches_; }
+  const std::string& bytes() const { return bytes_; }  // of all of them
+  // The child that was asked for last; null when there is none. It and its text are fetched ahead.
+  PrefixNodePtr LatestChild() const;
+
  private:
   friend class PrefixTrie;
   friend class ChainKeys;
 
-  struct Stretch {
-    size_t size = 0;
-    bool raw = false;
-  };
   using KeyList = std::shared_ptr<const std::vector<kv::BlockKey>>;
   // Keys of the blocks that end in a stretch of the path, in a few key spaces.
   struct Keys {
@@ -87,7 +118,7 @@ class PrefixNode {
     void Keep(Space space);
   };
 
-  bool Holds(std::span<const TextSpan> chunk) const;
+  bool Holds(std::span<const TextSpan> chunk, const ProvenBytes& proven) const;
   // Keys that end in this chunk, and in the chunks behind span_start_ up to it; null when unknown.
   KeyList ChunkKeys(kv::BlockKey root, uint32_t block_size) const;
   KeyList SpanKeys(kv::BlockKey root, uint32_t block_size) const;
@@ -143,8 +174,9 @@ class PrefixTrie {
   // A place for chunks to hang below, of its own; `ids` stand before all text. Not counted.
   static PrefixNodePtr MakeRoot(std::vector<kv::TokenId> ids);
 
-  // Null when unknown.
-  PrefixNodePtr Find(const PrefixNodePtr& parent, std::span<const TextSpan> chunk);
+  // Null when unknown. What is `proven` is not compared again.
+  PrefixNodePtr Find(const PrefixNodePtr& parent, std::span<const TextSpan> chunk,
+                     const ProvenBytes& proven = {});
   // The chunk's node, in the trie unless it is too large or its parent has left. The one already
   // there when another thread was faster.
   PrefixNodePtr Add(const PrefixNodePtr& parent, std::span<const TextSpan> chunk,

@@ -46,26 +46,19 @@ Director::Director(DirectorDeps deps, DirectorOptions options)
 Director::~Director() = default;
 
 void Director::SetEncoder(std::string model, std::shared_ptr<const prompt::Encoder> encoder) {
-  WriterLock lock(state_->encoder_mutex);
-  state_->encoder = std::move(encoder);
-  state_->encoder_model = std::move(model);
-  state_->encoder_note.clear();
+  state_->SetEncoder({.encoder = std::move(encoder), .model = std::move(model), .note = {}});
 }
 
 void Director::SetEncoderAbsent(std::string reason) {
-  WriterLock lock(state_->encoder_mutex);
-  state_->encoder = nullptr;
-  state_->encoder_note = std::move(reason);
+  state_->SetEncoder({.encoder = nullptr, .model = {}, .note = std::move(reason)});
 }
 
 std::shared_ptr<const prompt::Encoder> Director::encoder() const {
-  ReaderLock lock(state_->encoder_mutex);
-  return state_->encoder;
+  return state_->CurrentEncoder()->encoder;
 }
 
 std::string Director::encoder_note() const {
-  ReaderLock lock(state_->encoder_mutex);
-  return state_->encoder_note;
+  return state_->CurrentEncoder()->note;
 }
 
 Result<DecisionRecord> Director::Explain(prompt::Api api, std::string_view body) const {
@@ -86,10 +79,10 @@ Result<DecisionRecord> Director::Explain(prompt::Api api, std::string_view body)
 
 Result<std::vector<TokenizedView>> Director::Tokenize(prompt::Api api,
                                                       std::string_view body) const {
-  const auto encoder = this->encoder();
-  if (encoder == nullptr) return Fail(Code::kUnavailable, encoder_note());
+  const auto loaded = state_->CurrentEncoder();
+  if (loaded->encoder == nullptr) return Fail(Code::kUnavailable, loaded->note);
   WP_TRY(const prompt::RequestView view, prompt::ReadRequest(api, body));
-  WP_TRY(auto prompts, encoder->Encode(api, body));
+  WP_TRY(auto prompts, loaded->encoder->Encode(api, body));
   uint32_t block_size = 0;
   std::string adapter;
   const auto fleet = state_->deps.fleet.snapshot();

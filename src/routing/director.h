@@ -236,12 +236,12 @@ class Director {
   LookupStats lookup_stats() const;
 
  private:
-  // `plain`: the body as read in place, null when it is not plain.
+  class Reading;
   Result<Prepared> Read(std::string request_id, prompt::Api api, std::string_view body,
-                        const prompt::PlainBody* plain, RequestAttributes attributes) const;
+                        const Reading& reading, RequestAttributes attributes) const;
   void Estimate(Prepared& prepared, std::string_view body) const;
   // Fills in what Read leaves open. False, with nothing counted, where that is not `quick`.
-  bool AddTokens(Prepared& prepared, std::string_view body, const prompt::PlainBody* plain,
+  bool AddTokens(Prepared& prepared, std::string_view body, const Reading& reading,
                  bool quick) const;
   Result<Outcome> DecideBodiless(Prepared& request, const std::vector<fleet::EndpointId>& exclude);
   Outcome Book(Prepared& request, std::unique_ptr<OutcomeState> outcome);

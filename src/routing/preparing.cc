@@ -38,12 +38,6 @@ uint64_t RandomBits() {
   return random();
 }
 
-// Null when the body is not plain. Valid until the thread's next call.
-const prompt::PlainBody* ReadPlain(prompt::Api api, std::string_view body) {
-  thread_local prompt::PlainBody plain;
-  return prompt::ReadPlainBody(api, body, plain) ? &plain : nullptr;
-}
-
 // The flow and the priority that the headers name.
 void ApplyHeaders(Prepared& prepared, RoutingHeaders headers, const Policies& policies) {
   prepared.objective = std::move(headers.objective);
@@ -53,6 +47,31 @@ void ApplyHeaders(Prepared& prepared, RoutingHeaders headers, const Policies& po
 
 }  // namespace
 
+// A body read in place, in memory of the thread, and the encoder it was read with; one at a time.
+class Director::Reading {
+ public:
+  Reading(std::shared_ptr<const LoadedEncoder> loaded, prompt::Api api, std::string_view body)
+      : loaded_(std::move(loaded)),
+        is_plain_(loaded_->encoder == nullptr ? prompt::ReadPlainBody(api, body, Memory())
+                                              : loaded_->encoder->Read(api, body, Memory())) {}
+  ~Reading() { Memory().proven.Clear(); }
+  Reading(const Reading&) = delete;
+  Reading& operator=(const Reading&) = delete;
+
+  // Null when the body is not plain.
+  const prompt::PlainBody* plain() const { return is_plain_ ? &Memory() : nullptr; }
+  const LoadedEncoder& loaded() const { return *loaded_; }
+
+ private:
+  static prompt::PlainBody& Memory() {
+    thread_local prompt::PlainBody plain;
+    return plain;
+  }
+
+  const std::shared_ptr<const LoadedEncoder> loaded_;
+  const bool is_plain_;
+};
+
 void Director::SetPolicies(std::shared_ptr<const Policies> policies) {
   state_->metrics.ProtectModels(*policies);
   WriterLock lock(state_->policies_mutex);
@@ -60,14 +79,13 @@ void Director::SetPolicies(std::shared_ptr<const Policies> policies) {
 }
 
 Result<Prepared> Director::Read(std::string request_id, prompt::Api api, std::string_view body,
-                                const prompt::PlainBody* plain,
-                                RequestAttributes attributes) const {
+                                const Reading& reading, RequestAttributes attributes) const {
   Prepared prepared;
   prepared.attributes = std::move(attributes);
   prepared.body_bytes = body.size();
   prepared.started = state_->deps.clock.Now();
   prepared.request_id = std::move(request_id);
-  if (plain != nullptr) {
+  if (const prompt::PlainBody* plain = reading.plain()) {
     prepared.view = plain->view;
   } else if (auto view = prompt::ReadRequest(api, body)) {
     prepared.view = std::move(*view);
@@ -104,8 +122,8 @@ void Director::Estimate(Prepared& prepared, std::string_view body) const {
 Result<Prepared> Director::PrepareByLoad(std::string request_id, prompt::Api api,
                                          std::string_view body, std::string note,
                                          RequestAttributes attributes) const {
-  WP_TRY(Prepared prepared,
-         Read(std::move(request_id), api, body, ReadPlain(api, body), std::move(attributes)));
+  const Reading reading(state_->CurrentEncoder(), api, body);
+  WP_TRY(Prepared prepared, Read(std::move(request_id), api, body, reading, std::move(attributes)));
   prepared.tokens_note = std::move(note);
   Estimate(prepared, body);
   prepared.prepare_time = state_->deps.clock.Now() - prepared.started;
@@ -126,9 +144,9 @@ Prepared Director::PrepareBodiless(std::string request_id, RequestAttributes att
 
 Result<Prepared> Director::Prepare(std::string request_id, prompt::Api api, std::string_view body,
                                    RequestAttributes attributes) const {
-  const prompt::PlainBody* plain = ReadPlain(api, body);
-  WP_TRY(Prepared prepared, Read(std::move(request_id), api, body, plain, std::move(attributes)));
-  AddTokens(prepared, body, plain, /*quick=*/false);
+  const Reading reading(state_->CurrentEncoder(), api, body);
+  WP_TRY(Prepared prepared, Read(std::move(request_id), api, body, reading, std::move(attributes)));
+  AddTokens(prepared, body, reading, /*quick=*/false);
   return prepared;
 }
 
@@ -138,26 +156,19 @@ std::optional<Result<Prepared>> Director::PrepareIfQuick(const std::string& requ
   if (body.size() <= options_.offload_body_bytes)
     return Prepare(request_id, api, body, std::move(attributes));
   if (body.size() > options_.known_body_bytes) return std::nullopt;
-  const prompt::PlainBody* plain = ReadPlain(api, body);
-  if (plain == nullptr) return std::nullopt;
-  auto prepared = Read(request_id, api, body, plain, std::move(attributes));
+  const Reading reading(state_->CurrentEncoder(), api, body);
+  if (reading.plain() == nullptr) return std::nullopt;
+  auto prepared = Read(request_id, api, body, reading, std::move(attributes));
   if (!prepared) return prepared;
-  if (AddTokens(*prepared, body, plain, /*quick=*/true)) return prepared;
+  if (AddTokens(*prepared, body, reading, /*quick=*/true)) return prepared;
   attributes = std::move(prepared->attributes);
   return std::nullopt;
 }
 
-bool Director::AddTokens(Prepared& prepared, std::string_view body, const prompt::PlainBody* plain,
+bool Director::AddTokens(Prepared& prepared, std::string_view body, const Reading& reading,
                          bool quick) const {
   const prompt::Api api = prepared.view.api;
-  std::shared_ptr<const prompt::Encoder> encoder;
-  std::string encoder_model;
-  {
-    ReaderLock lock(state_->encoder_mutex);
-    encoder = state_->encoder;
-    encoder_model = state_->encoder_model;
-    if (encoder == nullptr) prepared.tokens_note = state_->encoder_note;
-  }
+  const auto& [encoder, encoder_model, note] = reading.loaded();
   const auto keep = [&prepared](std::vector<prompt::EncodedPrompt> prompts) {
     prepared.prompts = std::move(prompts);
     prepared.tokens_known = true;
@@ -170,14 +181,15 @@ bool Director::AddTokens(Prepared& prepared, std::string_view body, const prompt
     prepared.tokens_note = "this API is routed by load";
     reason = "api";
   } else if (encoder == nullptr) {
+    prepared.tokens_note = note;
     reason = "no_tokenizer";
   } else if (!SharesTokenizer(*state_->deps.fleet.snapshot(), model, encoder_model)) {
     prepared.tokens_note = fmt::format("the tokenizer loaded is that of {}", encoder_model);
     reason = "other_model";
   } else if (quick) {
-    if (auto prompts = encoder->EncodeKnown(api, *plain, options_.offload_new_bytes))
+    if (auto prompts = encoder->EncodeKnown(api, *reading.plain(), options_.offload_new_bytes))
       keep(std::move(*prompts));
-  } else if (auto prompts = encoder->Encode(api, body, plain); prompts) {
+  } else if (auto prompts = encoder->Encode(api, body, reading.plain()); prompts) {
     keep(std::move(*prompts));
   } else {
     // The engine answers for itself: it refuses what it refuses, and serves what we cannot
@@ -197,30 +209,24 @@ bool Director::AddTokens(Prepared& prepared, std::string_view body, const prompt
 
 bool Director::Foresees(prompt::Api api) const {
   if (api != prompt::Api::kChatCompletions && api != prompt::Api::kCompletions) return false;
-  ReaderLock lock(state_->encoder_mutex);
-  return state_->encoder != nullptr;
+  return state_->CurrentEncoder()->encoder != nullptr;
 }
 
 size_t Director::Foresee(prompt::Api api, std::string_view begun) const {
-  std::shared_ptr<const prompt::Encoder> encoder;
-  std::string encoder_model;
-  {
-    ReaderLock lock(state_->encoder_mutex);
-    encoder = state_->encoder;
-    encoder_model = state_->encoder_model;
-  }
-  if (encoder == nullptr) return 0;
+  auto loaded = state_->CurrentEncoder();
+  if (loaded->encoder == nullptr) return 0;
   const std::string completed = prompt::CompleteBody(api, begun);
-  const prompt::PlainBody* plain = ReadPlain(api, completed);
-  if (plain == nullptr) return 0;
-  std::string model = plain->view.model;
+  const Reading reading(std::move(loaded), api, completed);
+  if (reading.plain() == nullptr) return 0;
+  const auto& [encoder, encoder_model, note] = reading.loaded();
+  std::string model = reading.plain()->view.model;
   const auto policies = state_->CurrentPolicies();
   if (!policies->rewrites.empty()) {
     Policies::Rewritten rewritten = policies->Rewrite(model, RandomBits());
     if (!rewritten.rewrite.empty()) model = std::move(rewritten.model);
   }
   if (!SharesTokenizer(*state_->deps.fleet.snapshot(), model, encoder_model)) return 0;
-  const size_t learned = encoder->Learn(api, *plain);
+  const size_t learned = encoder->Learn(api, *reading.plain());
   state_->metrics.foreseen_bytes.Add(static_cast<double>(learned));
   return learned;
 }

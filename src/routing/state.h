@@ -18,6 +18,13 @@
 
 namespace warmpath::routing {
 
+// The tokenizer at work, of one model.
+struct LoadedEncoder {
+  std::shared_ptr<const prompt::Encoder> encoder;  // null: none, and `note` says why
+  std::string model;
+  std::string note;
+};
+
 struct DirectorState {
   DirectorState(DirectorDeps dependencies, const DirectorOptions& opts)
       : deps(dependencies),
@@ -52,10 +59,20 @@ struct DirectorState {
   Mutex prediction_mutex;
   std::unordered_map<fleet::EndpointId, PredictionStats> predictions GUARDED_BY(prediction_mutex);
 
+  // Never null.
   SharedMutex encoder_mutex;
-  std::shared_ptr<const prompt::Encoder> encoder GUARDED_BY(encoder_mutex);
-  std::string encoder_model GUARDED_BY(encoder_mutex);
-  std::string encoder_note GUARDED_BY(encoder_mutex) = "no tokenizer loaded yet";
+  std::shared_ptr<const LoadedEncoder> encoder GUARDED_BY(encoder_mutex) =
+      std::make_shared<const LoadedEncoder>(LoadedEncoder{
+          .encoder = nullptr, .model = {}, .note = "no tokenizer loaded yet"});
+  std::shared_ptr<const LoadedEncoder> CurrentEncoder() EXCLUDES(encoder_mutex) {
+    ReaderLock lock(encoder_mutex);
+    return encoder;
+  }
+  void SetEncoder(LoadedEncoder loaded) EXCLUDES(encoder_mutex) {
+    auto next = std::make_shared<const LoadedEncoder>(std::move(loaded));
+    WriterLock lock(encoder_mutex);
+    encoder.swap(next);
+  }
 
   SharedMutex policies_mutex;
   std::shared_ptr<const Policies> policies GUARDED_BY(policies_mutex) =
