@@ -33,10 +33,19 @@ foreach(archive ${WARMPATH_TESTDATA_ARCHIVES})
 endforeach()
 add_custom_target(testdata DEPENDS ${testdata_stamps})
 
+# What the product's binary is optimized from as a whole: objects that hold both code, which tests and tools link, and what ThinLTO reads.
+add_library(warmpath_lto INTERFACE)
+if(CMAKE_BUILD_TYPE STREQUAL "Release")
+  target_compile_options(warmpath_lto INTERFACE -flto=thin -ffat-lto-objects)
+  target_link_options(warmpath_lto INTERFACE -flto=thin -Wl,--fat-lto-objects
+                      -Wl,--thinlto-cache-dir=${CMAKE_BINARY_DIR}/lto-cache -Wl,--thinlto-cache-policy=cache_size_bytes=1g)
+endif()
+
 function(warmpath_module name)
   cmake_parse_arguments(M "" "" "SOURCES;DEPS;LIBS;TESTS;TEST_DEPS" ${ARGN})
   add_library(${name} STATIC ${M_SOURCES})
   target_link_libraries(${name} PUBLIC warmpath_flags ${M_DEPS} PRIVATE ${M_LIBS})
+  target_compile_options(${name} PRIVATE $<TARGET_PROPERTY:warmpath_lto,INTERFACE_COMPILE_OPTIONS>)
   if(M_TESTS)
     add_executable(${name}_test ${M_TESTS})
     target_link_libraries(${name}_test PRIVATE ${name} ${M_TEST_DEPS} ${M_LIBS} GTest::gmock GTest::gtest_main)
