@@ -15,7 +15,7 @@ import time
 import proxy_rig as rig
 
 MID, LONG = 32 * 1024, 400_000
-LONG_CHATS = 5
+LONG_CHATS = 15
 UPLOADS = 15
 RECORDS = 10_000  # requests the router remembers: below it grows with each
 

@@ -191,7 +191,7 @@ class Client {
   void Count(Connection& c, std::string_view payload);
   void Step(int timeout_ms);
   void Loop(uint64_t count);
-  void Turns();
+  void Turns(std::vector<Message> requests);
   void Uploads();
   void Hold();
   void Report(int64_t cpu, int64_t wall);
@@ -371,11 +371,13 @@ void Client::Loop(uint64_t count) {
   while (done_ < count) Step(30'000);
 }
 
-void Client::Turns() {
+// One after the other, with nothing to be made in between: the server is as busy as in a closed
+// loop.
+void Client::Turns(std::vector<Message> requests) {
   restart_ = false;
-  for (uint64_t chat = 0; chat < options_.requests; ++chat) {
+  for (Message& request : requests) {
     done_ = 0;
-    Start(connections_[0], maker_.Turn(chat, options_.phase == "turn2"));
+    Start(connections_[0], std::move(request));
     while (done_ == 0) Step(30'000);
   }
 }
@@ -452,13 +454,18 @@ int Client::Run() {
   if (options_.warm_up > 0) Loop(options_.warm_up);
   latencies_.clear();
   events_ = 0;
+  std::vector<Message> turns;
+  if (options_.phase.starts_with("turn")) {
+    for (uint64_t chat = 0; chat < options_.requests; ++chat)
+      turns.push_back(maker_.Turn(chat, options_.phase == "turn2"));
+  }
   const int64_t cpu = CpuNs(options_.pids), begin = NowNs();
   if (options_.phase == "closed")
     Loop(options_.requests);
   else if (options_.phase == "upload")
     Uploads();
   else
-    Turns();
+    Turns(std::move(turns));
   const int64_t wall = NowNs() - begin;
   // What the server does after its last answer counts.
   usleep(5000);
