@@ -2,7 +2,7 @@
 #   lint        layering, formatting
 #   test        release build, unit tests, fuzz corpora, whole-program tests (./dev test)
 #   asan        AddressSanitizer and UBSan: all unit tests and fuzz corpora
-#   tsan        ThreadSanitizer: the modules that threads share
+#   tsan        ThreadSanitizer: the modules that threads share, and what they share of prompt
 #   clang-tidy  the files changed since the base commit, within WARMPATH_TIDY_SECONDS (480)
 # and then, where its control plane is built already or WARMPATH_KUBERNETES=1, ./dev test kubernetes; the last line says whether it ran.
 
@@ -36,9 +36,11 @@ stage_tsan() {
   for module in $TSAN_MODULES; do
     if grep -q "TESTS" "src/$module/CMakeLists.txt" 2>/dev/null; then present+=("$module"); fi
   done
-  build "${present[@]/%/_test}" || return 1
+  build "${present[@]/%/_test}" prompt_test || return 1
   pattern=$(IFS='|'; echo "${present[*]}")
   export TSAN_OPTIONS=halt_on_error=0:second_deadlock_stack=1:suppressions=$PWD/scripts/tsan.supp
+  # Of prompt only what threads share: its other tests would take minutes.
+  GTEST_FILTER='*Threads*:PrefixTrie*:KnownTexts*' build/tsan/bin/prompt_test --gtest_brief=1 || return 1
   ctest --test-dir build/tsan -R "^($pattern)\$" -j "$jobs" --output-on-failure
 }
 

@@ -76,13 +76,21 @@ PrefixNode::PrefixNode(PrefixNodePtr parent, std::span<const TextSpan> chunk, En
   }
 }
 
-// A long path is let go of one by one, not by recursion.
+// A long path is let go of one by one, not by recursion: a node that goes with its child leaves its
+// own parent to whoever lets go of it. That it goes is certain only in here: before, another thread
+// may still find it.
 PrefixNode::~PrefixNode() {
-  PrefixNodePtr next = std::move(parent_);
-  while (next != nullptr && next.use_count() == 1) {
-    std::atomic_thread_fence(std::memory_order_acquire);
-    PrefixNodePtr parent = std::move(const_cast<PrefixNode&>(*next).parent_);
-    next = std::move(parent);
+  thread_local PrefixNodePtr* left_behind = nullptr;
+  if (left_behind != nullptr) {
+    *left_behind = std::move(parent_);
+    return;
+  }
+  while (parent_ != nullptr) {
+    PrefixNodePtr next;
+    left_behind = &next;
+    parent_.reset();
+    left_behind = nullptr;
+    parent_ = std::move(next);
   }
 }
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <memory>
 #include <numeric>
 #include <random>
 #include <string>
@@ -149,6 +151,27 @@ TEST(PrefixTrie, KeysOfLongChainsThatBranchAreThoseOfTheirIds) {
     const kv::BlockKey key = kv::RootKey(block_size, "", std::to_string(random() % 2));
     ASSERT_EQ(KeysOfChain(path.empty() ? *root : *path.back(), tail, key, block_size),
               kv::PrefixKeys(key, all, block_size));
+  }
+}
+
+// Nothing but a child that is let go of holds it any more, and another thread finds it just then.
+TEST(PrefixTrie, ANodeFoundWhileItIsLetGoOfIsWhole) {
+  for (int round = 0; round < 3000; ++round) {
+    auto trie = std::make_unique<PrefixTrie>(1 << 20);
+    const auto root = PrefixTrie::MakeRoot({});
+    const PrefixNodePtr above = Put(*trie, root, "above");
+    PrefixNodePtr last = Put(*trie, Put(*trie, above, "node"), "last");
+    trie.reset();
+    std::atomic<bool> looking{false};
+    std::thread other([&] {
+      while (const PrefixNodePtr node = above->LatestChild()) {
+        looking = true;
+        ASSERT_EQ(node->parent(), above);
+      }
+    });
+    while (!looking) std::this_thread::yield();
+    last.reset();
+    other.join();
   }
 }
 
