@@ -1,5 +1,6 @@
 #include "routing/record.h"
 
+#include <atomic>
 #include <cmath>
 
 namespace warmpath::routing {
@@ -178,6 +179,7 @@ std::shared_ptr<Record> RecordStore::Add(std::shared_ptr<Record> record) {
   }
   // Who looks for records finds this one no more: one user stays one.
   if (last == nullptr || last.use_count() != 1 || ListBytes(*last) > 2 * bytes) return nullptr;
+  std::atomic_thread_fence(std::memory_order_acquire);  // with whoever had it last
   last->Clear();
   return last;
 }
