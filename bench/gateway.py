@@ -15,7 +15,7 @@ import time
 import proxy_rig as rig
 
 MID, LONG = 32 * 1024, 400_000
-LONG_CHATS = 15
+LONG_CHATS, LONG_CONNECTIONS = 16, 4
 UPLOADS = 15
 RECORDS = 10_000  # requests the router remembers: below it grows with each
 
@@ -29,8 +29,8 @@ CASES = {
     "small": ("200-byte chat prompts, all different", {"prompt_bytes": 200, "connections": 16, "requests": 6000}, 2.0, 1.3),
     "mid-user": ("32 KiB, 90 % common, in one user message", shared(MID, 0.9, 8, "user", 16, 1500), 2.5, 1.5),
     "mid-system": ("32 KiB, 90 % common, as system message", shared(MID, 0.9, 8, "system", 16, 1500), 2.5, 1.5),
-    "long-user": ("400 kB, 99 % common, in one user message", shared(LONG, 0.99, 4, "user", 4, 400), 3.0, 2.0),
-    "long-system": ("400 kB, 99 % common, as system message", shared(LONG, 0.99, 4, "system", 4, 400), 3.0, 2.0),
+    "long-user": ("400 kB, 99 % common, in one user message", shared(LONG, 0.99, 4, "user", LONG_CONNECTIONS, 400), 3.0, 2.0),
+    "long-system": ("400 kB, 99 % common, as system message", shared(LONG, 0.99, 4, "system", LONG_CONNECTIONS, 400), 3.0, 2.0),
     "sse": ("32 streams of 200 events, 5 ms apart; per event", {"prompt_bytes": 200, "connections": 32, "requests": 32, "events": 200}, 1.15, 1.0),
 }
 LENGTHS = [200, 1000, 4000, 16_000, 64_000, 160_000, 400_000]
@@ -97,7 +97,7 @@ def turns(gateway, rounds):
     """CPU of the second request of a chat of 100k tokens against its first, all of whose text is new."""
     rows = []
     for number in range(rounds):
-        case = {"prompt_bytes": LONG, "connections": 1, "requests": LONG_CHATS, "seed": 700 + number}
+        case = {"prompt_bytes": LONG, "connections": LONG_CONNECTIONS, "requests": LONG_CHATS, "seed": 700 + number}
         first = rig.load(gateway, phase="turn1", **case, store=True)
         gateway.engines.ask("/bench/flush")
         gateway.settle()

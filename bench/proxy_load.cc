@@ -2,10 +2,10 @@
 // from one thread, and what they cost the server's process meanwhile, as the kernel counts it. One
 // line of JSON on standard output.
 //
-// Phases: `closed` (requests in a closed loop), `turn1` and `turn2` (the same long chats, each
-// one's first and second request), `upload` (requests one after the other that arrive in pieces;
-// latencies count from the last piece), `hold` (connections or streams stay open, and resident
-// memory is compared).
+// Phases: `closed` (requests in a closed loop), `turn1` and `turn2` (in such a loop too, the first
+// and the second request of the same long chats), `upload` (requests one after the other that
+// arrive in pieces; latencies count from the last piece), `hold` (connections or streams stay open,
+// and resident memory is compared).
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <netinet/tcp.h>
@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <deque>
 #include <fstream>
 #include <sstream>
 #include <string_view>
@@ -190,14 +191,15 @@ class Client {
   bool Body(Connection& c, std::string_view& data);  // whether the answer is complete
   void Count(Connection& c, std::string_view payload);
   void Step(int timeout_ms);
+  Message Next();
   void Loop(uint64_t count);
-  void Turns(std::vector<Message> requests);
   void Uploads();
   void Hold();
   void Report(int64_t cpu, int64_t wall);
 
   const Options& options_;
   Maker maker_;
+  std::deque<Message> written_;
   int epoll_ = epoll_create1(0);
   std::vector<Connection> connections_;
   uint64_t done_ = 0, to_start_ = 0, events_ = 0, opened_ = 0;
@@ -342,7 +344,7 @@ void Client::Read(Connection& c) {
       latencies_.push_back(NowNs() - c.started);
       if (restart_ && to_start_ > 0) {
         --to_start_;
-        Start(c, maker_.Next());
+        Start(c, Next());
       }
     }
     if (static_cast<size_t>(n) < scratch_.size()) return;
@@ -360,26 +362,22 @@ void Client::Step(int timeout_ms) {
   }
 }
 
+Message Client::Next() {
+  if (written_.empty()) return maker_.Next();
+  Message next = std::move(written_.front());
+  written_.pop_front();
+  return next;
+}
+
 void Client::Loop(uint64_t count) {
   done_ = 0;
   to_start_ = count;
   for (Connection& c : connections_) {
     if (to_start_ == 0) break;
     --to_start_;
-    Start(c, maker_.Next());
+    Start(c, Next());
   }
   while (done_ < count) Step(30'000);
-}
-
-// One after the other, with nothing to be made in between: the server is as busy as in a closed
-// loop.
-void Client::Turns(std::vector<Message> requests) {
-  restart_ = false;
-  for (Message& request : requests) {
-    done_ = 0;
-    Start(connections_[0], std::move(request));
-    while (done_ == 0) Step(30'000);
-  }
 }
 
 void Client::Uploads() {
@@ -454,18 +452,16 @@ int Client::Run() {
   if (options_.warm_up > 0) Loop(options_.warm_up);
   latencies_.clear();
   events_ = 0;
-  std::vector<Message> turns;
   if (options_.phase.starts_with("turn")) {
+    // All written out before the clock starts: making one takes longer than serving it.
     for (uint64_t chat = 0; chat < options_.requests; ++chat)
-      turns.push_back(maker_.Turn(chat, options_.phase == "turn2"));
+      written_.push_back(maker_.Turn(chat, options_.phase == "turn2"));
   }
   const int64_t cpu = CpuNs(options_.pids), begin = NowNs();
-  if (options_.phase == "closed")
-    Loop(options_.requests);
-  else if (options_.phase == "upload")
+  if (options_.phase == "upload")
     Uploads();
   else
-    Turns(std::move(turns));
+    Loop(options_.requests);
   const int64_t wall = NowNs() - begin;
   // What the server does after its last answer counts.
   usleep(5000);
