@@ -59,6 +59,7 @@ class ManagerImpl final : public EventsManager {
   void SetEndpoints(const fleet::Snapshot& snapshot) override;
   void NoteTraffic(fleet::EndpointId endpoint, uint64_t prompt_tokens) override;
   std::vector<PublisherStatus> status() const override;
+  std::vector<fleet::EndpointId> flowing() const override;
   uint32_t block_size(fleet::EndpointId endpoint) const override;
   uint16_t bound_port() const override {
     return options_.bind.empty() ? 0 : workers_[0]->bound_port();
@@ -205,6 +206,20 @@ std::vector<PublisherStatus> ManagerImpl::status() const {
       all.push_back(slot->publisher->status(clock_.Now(), options_.silent_after));
   }
   return all;
+}
+
+std::vector<fleet::EndpointId> ManagerImpl::flowing() const {
+  std::vector<fleet::EndpointId> flowing;
+  const TimePoint now = clock_.Now();
+  ReaderLock lock(mutex_);
+  flowing.reserve(endpoints_.size());
+  for (const auto& [id, entry] : endpoints_) {
+    const bool flows = std::any_of(entry.slots.begin(), entry.slots.end(), [&](const auto& slot) {
+      return slot->publisher->flows(now, options_.silent_after);
+    });
+    if (flows) flowing.push_back(id);
+  }
+  return flowing;
 }
 
 uint32_t ManagerImpl::block_size(fleet::EndpointId endpoint) const {

@@ -71,6 +71,8 @@ class EventsManager {
   // A request finished prefill there: starts the watch for silence. Any thread, cheap.
   virtual void NoteTraffic(fleet::EndpointId endpoint, uint64_t prompt_tokens) = 0;
   virtual std::vector<PublisherStatus> status() const = 0;
+  // Endpoints whose events arrive, ascending: connected, or something came, and not silent. Cheap.
+  virtual std::vector<fleet::EndpointId> flowing() const = 0;
   // Block size learned for an endpoint; 0 = none yet. Lock-free enough for the request path.
   virtual uint32_t block_size(fleet::EndpointId endpoint) const = 0;
   // Port actually bound in bind mode (for tcp://*:0), 0 otherwise.

@@ -553,7 +553,8 @@ TEST_F(ManagerTest, SaysWhichFlagASilentEngineNeeds) {
   Set({Endpoint(1, 8000, engine.port())});
   manager_->NoteTraffic(1, 1000);
   manager_->NoteTraffic(99, 1000);  // nobody
-  EXPECT_TRUE(Eventually([&] { return Status().silent; }));
+  EXPECT_TRUE(Eventually([&] { return Status().connected && Status().silent; }));
+  EXPECT_TRUE(manager_->flowing().empty());
   EXPECT_TRUE(Eventually([&] {
     return registry_.Render().find("warmpath_events_silent_engines_total 1") != std::string::npos;
   }));

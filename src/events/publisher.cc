@@ -303,6 +303,10 @@ void Publisher::Warn(std::string_view message, uint64_t sequence, TimePoint now)
          {"last_seq", sequence_.last()}, {"seq", sequence});
 }
 
+bool Publisher::flows(TimePoint now, Duration silent_after) const {
+  return (shown_.connected || shown_.received > 0) && !watch_->silent(now, silent_after);
+}
+
 PublisherStatus Publisher::status(TimePoint now, Duration silent_after) const {
   PublisherStatus s;
   s.endpoint = options_.holder.endpoint;

@@ -64,6 +64,7 @@ class Publisher {
   EndpointWatch& watch() { return *watch_; }
   // Any thread.
   PublisherStatus status(TimePoint now, Duration silent_after) const;
+  bool flows(TimePoint now, Duration silent_after) const;  // EventsManager::flowing
 
  private:
   void Judge(uint64_t sequence, std::string_view payload, TimePoint now);

@@ -17,11 +17,11 @@ namespace warmpath::events {
 
 namespace {
 
-constexpr int kPollMs = 100;
+constexpr int kPollMs = 250;
 constexpr int kReadyPerTurn = 128;
 // Of every socket, whether or not it said that something came: a guard against lost signals.
 constexpr Duration kSweepInterval = std::chrono::seconds(1);
-constexpr Duration kTickInterval = std::chrono::milliseconds(100);
+constexpr Duration kTickInterval = std::chrono::milliseconds(kPollMs);
 constexpr int kMessagesPerTurn = 256;  // then the next socket has its turn
 constexpr int kTurnsToDrain = 400;     // of the bound socket before endpoints change
 // After a turn that found messages, for more to come: waking up costs more than most messages do.

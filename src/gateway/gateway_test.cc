@@ -24,6 +24,7 @@ class FakeEvents final : public events::EventsManager {
   void SetEndpoints(const fleet::Snapshot&) override {}
   void NoteTraffic(fleet::EndpointId, uint64_t) override {}
   std::vector<events::PublisherStatus> status() const override { return {}; }
+  std::vector<fleet::EndpointId> flowing() const override { return {}; }
   uint32_t block_size(fleet::EndpointId) const override { return 16; }
   uint16_t bound_port() const override { return 0; }
   void Start() override {}

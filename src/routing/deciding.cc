@@ -132,8 +132,8 @@ std::shared_ptr<const View> DirectorState::CurrentView(TimePoint now) {
 }
 
 void DirectorState::RefreshFlowing() {
-  auto now = std::make_shared<const FlowingEvents>(
-      deps.events == nullptr ? FlowingEvents{} : EndpointsWithEvents(deps.events->status()));
+  auto now = std::make_shared<const FlowingEvents>(deps.events == nullptr ? FlowingEvents{}
+                                                                          : deps.events->flowing());
   MutexLock lock(view_mutex);
   if (flowing == nullptr || *flowing != *now) flowing = std::move(now);
   flowing_at = deps.clock.Now();

@@ -132,9 +132,8 @@ TEST_F(PoliciesTest, TheRequestThatPluginsSeeIsComplete) {
   ASSERT_TRUE(prepared);
   const auto snapshot = fleet_.snapshot();
   const ViewSources sources{index_, &events_, fleet_.inflight()};
-  const View view(snapshot,
-                  std::make_shared<const FlowingEvents>(EndpointsWithEvents(events_.status())),
-                  sources, clock_.Now());
+  const View view(snapshot, std::make_shared<const FlowingEvents>(events_.flowing()), sources,
+                  clock_.Now());
   const auto pool = view.PoolOf("m", false, {}, std::nullopt);
   ASSERT_TRUE(pool);
   MatchedRequest matched;

@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <utility>
@@ -22,6 +23,14 @@ class FakeEvents final : public events::EventsManager {
   void SetEndpoints(const fleet::Snapshot&) override {}
   void NoteTraffic(fleet::EndpointId, uint64_t) override {}
   std::vector<events::PublisherStatus> status() const override { return publishers; }
+  std::vector<fleet::EndpointId> flowing() const override {
+    std::vector<fleet::EndpointId> flowing;
+    for (const events::PublisherStatus& publisher : publishers) {
+      if (publisher.connected && !publisher.silent) flowing.push_back(publisher.endpoint);
+    }
+    std::sort(flowing.begin(), flowing.end());
+    return flowing;
+  }
   uint32_t block_size(fleet::EndpointId) const override { return kBlock; }
   uint16_t bound_port() const override { return 0; }
   void Start() override {}

@@ -107,15 +107,6 @@ Result<std::vector<EndpointPtr>> EligibleEndpoints(
                   : std::string("No other engine can serve the request."));
 }
 
-FlowingEvents EndpointsWithEvents(const std::vector<events::PublisherStatus>& publishers) {
-  FlowingEvents flowing;
-  for (const events::PublisherStatus& publisher : publishers) {
-    if ((publisher.connected || publisher.received > 0) && !publisher.silent)
-      flowing.insert(publisher.endpoint);
-  }
-  return flowing;
-}
-
 View::View(std::shared_ptr<const fleet::Snapshot> snapshot,
            std::shared_ptr<const FlowingEvents> flowing, const ViewSources& sources, TimePoint now,
            const View* before)
@@ -147,7 +138,7 @@ View::View(std::shared_ptr<const fleet::Snapshot> snapshot,
     if (same && same_blocks) continue;
     entry.block_size = BlockSizeOf(endpoint, sources.events);
     if (same_blocks) continue;
-    entry.flowing = flowing_->contains(endpoint.id);
+    entry.flowing = std::binary_search(flowing_->begin(), flowing_->end(), endpoint.id);
     entry.resident_blocks = sources.index.EndpointBlocks(endpoint.id);
   }
 }

@@ -11,7 +11,6 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -26,9 +25,8 @@ namespace warmpath::routing {
 
 inline constexpr Duration kViewAge = std::chrono::milliseconds(50);
 
-// Endpoints whose events arrive, so that what the index knows of them counts.
-using FlowingEvents = std::unordered_set<fleet::EndpointId>;
-FlowingEvents EndpointsWithEvents(const std::vector<events::PublisherStatus>& publishers);
+// Endpoints whose events arrive, so that what the index knows of them counts; ascending.
+using FlowingEvents = std::vector<fleet::EndpointId>;
 
 // Block size of an endpoint: learned from its events, else as scraped; 0 = unknown.
 uint32_t BlockSizeOf(const fleet::Endpoint& endpoint, const events::EventsManager* events);
