@@ -112,10 +112,10 @@ class PlaceTable {
 
   static Arena::Ref RefOf(uint64_t range) { return static_cast<Arena::Ref>(range >> 32); }
   static uint32_t BucketsOf(uint64_t range) { return static_cast<uint32_t>(range); }
-  // Shards grow at different loads, 4.5 to 5.9 of a bucket's 8, so that they do not all grow at
+  // Shards grow at different loads, 4 to 5.4 of a bucket's 8, so that they do not all grow at
   // once.
   static uint32_t LimitOf(uint32_t shard, uint64_t range) {
-    return BucketsOf(range) * (144 + (shard + 11) % 16 * 3) / 32;
+    return BucketsOf(range) * (128 + (shard + 11) % 16 * 3) / 32;
   }
   // Never 0, which is an empty slot's.
   static uint64_t TagOf(uint64_t mixed) {

@@ -9,7 +9,7 @@ namespace {
 // New blocks for which room is made at a time.
 constexpr uint32_t kChunk = 1024;
 // Of a block: key, hash, a slot at the lowest load. Of a run: its slot and what rounding takes.
-constexpr uint64_t kBlockBytes = 8 + 8 + 14;
+constexpr uint64_t kBlockBytes = 8 + 8 + 16;
 constexpr uint64_t kRunBytes = sizeof(Run) + 4 * Arena::kUnitBytes + 128;
 constexpr uint32_t kMaxStrands = 1024;
 constexpr uint32_t kAhead = 16;  // how far insertions are prefetched
