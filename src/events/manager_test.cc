@@ -196,6 +196,7 @@ TEST_F(ManagerTest, DialsAnEngineAndIndexesItsBlocks) {
   EXPECT_TRUE(Eventually([&] { return Resident({1, 0}, 1) == 5; }));
   EXPECT_TRUE(Eventually([&] { return Status().connected; }));
   EXPECT_TRUE(Eventually([&] { return Status().received == 5; }));
+  EXPECT_EQ(manager_->flowing(), std::vector<fleet::EndpointId>{1});
   EXPECT_EQ(manager_->block_size(1), kBlock);
   EXPECT_EQ(manager_->block_size(2), 0u);
   engine.Send({"", "short", "x"});
