@@ -235,7 +235,8 @@ bool JsonScan::String(RawText& out, const KnownStart& known) {
   p_ += known.bytes;
   if (!TakeInside(out)) return false;
   out.bytes = {start, static_cast<size_t>(p_ - start)};
-  out.non_ascii = non_ascii_ |= out.non_ascii;
+  non_ascii_ |= out.non_ascii;
+  out.non_ascii = non_ascii_;
   saw_unicode_escape_ |= out.unicode_escaped;
   return Take('"');
 }

@@ -40,12 +40,14 @@ using PrefixNodePtr = std::shared_ptr<const PrefixNode>;
 class ProvenBytes {
  public:
   void Clear();
-  // `size` bytes at `at` are those at `kept`, in `node` or one before it.
+  // `size` bytes at `at`, behind those of the last call, are those at `kept`, in a node that is
+  // then held.
   void Add(const char* at, const char* kept, size_t size);
-  // What was added last stays where it is while `this` has it: `node` and all before it.
+  // Until Clear, `node` and all before it stay what and where they are.
   void Hold(PrefixNodePtr node);
+  // Whether that was added of these bytes.
   bool Covers(const char* at, const char* kept, size_t size) const;
-  size_t bytes() const;
+  size_t bytes() const;  // added
 
  private:
   struct Range {

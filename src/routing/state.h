@@ -59,8 +59,8 @@ struct DirectorState {
   Mutex prediction_mutex;
   std::unordered_map<fleet::EndpointId, PredictionStats> predictions GUARDED_BY(prediction_mutex);
 
-  // Never null.
   SharedMutex encoder_mutex;
+  // Never null.
   std::shared_ptr<const LoadedEncoder> encoder GUARDED_BY(encoder_mutex) =
       std::make_shared<const LoadedEncoder>(LoadedEncoder{
           .encoder = nullptr, .model = {}, .note = "no tokenizer loaded yet"});
